@@ -1,0 +1,392 @@
+"""The verbs: everything an application does with sessions.
+
+The manager checks arguments, makes tokens and ids, and turns records into sessions. Whether a session is live, and
+what a write does to it, is decided by the store in one statement each; see `store.py` for those promises.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from holdfast.sessions import metadata as metadata_rules
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.ends import EndHook, Ends
+from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
+from holdfast.sessions.ids import new_id, parse_id
+from holdfast.sessions.policy import (
+    DEFAULT_LIFETIME,
+    DEFAULT_MAX_LIFETIME,
+    DEFAULT_RETENTION,
+    Duration,
+    Policy,
+    duration,
+)
+from holdfast.sessions.session import (
+    EndReason,
+    NewRecord,
+    NewSession,
+    Session,
+    WhyEnded,
+    checked_reason,
+    checked_user_id,
+)
+from holdfast.sessions.store import Key, Store, StoreOptions
+from holdfast.sessions.sweeper import Sweeper, Swept, clean_up, sweep
+from holdfast.sessions.tokens import digest_of, new_ticket, new_token, ticket_digest_of
+from holdfast.sessions.watch import Watch
+
+MAX_PAGE = 1000
+_TICKET_ORIGIN_LENGTH = 512
+
+StoreOpener = Callable[[str | os.PathLike[str] | None, StoreOptions], Store]
+
+
+class SessionManager:
+    """Sessions of one application, kept in one store.
+
+        async with SessionManager("sqlite:///sessions.db") as sessions:
+            token, expires_at = await sessions.create_session(user_id="u1")
+            session = await sessions.validate_session(token)
+
+    Safe to make before an event loop runs; used from the loop that opened it, by any number of tasks. Every method
+    that asks the store may raise `StoreUnavailable` (nothing was done), `Overloaded` (a `StoreUnavailable`: too many
+    calls are waiting) or, where it writes, `OutcomeUnknown` (a `StoreUnavailable`: it may have been done).
+    """
+
+    open_store: ClassVar[StoreOpener]
+    """Makes a store from an address, or from the environment for `None`. Wired in `holdfast/__init__.py`."""
+    from_environment: ClassVar[Callable[[], "SessionManager"]]
+    """Makes a manager with every setting of the environment. Wired in `holdfast/__init__.py`."""
+
+    def __init__(
+        self,
+        store: "Store | str | os.PathLike[str] | None" = None,
+        *,
+        session_ttl_hours: float = DEFAULT_LIFETIME / timedelta(hours=1),
+        idle_timeout: Duration | None = None,
+        max_lifetime: Duration | None = DEFAULT_MAX_LIFETIME,
+        rotation_grace: Duration = 0,
+        retention: Duration = DEFAULT_RETENTION,
+        sweep_interval: Duration | None = 60.0,
+        on_end: EndHook | None = None,
+        options: StoreOptions | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Prepare a manager; nothing is opened yet.
+
+        Args:
+            store: an address (`sqlite:///…`, `postgresql://…`, a bare path), a ready-made store, or `None` for the
+                one that the environment names (`DATABASE_URL`, `HOLDFAST_SQLITE_PATH`).
+            session_ttl_hours: from creation to the first `expires_at`, in hours.
+            idle_timeout: limit since the last activity, in seconds or as a `timedelta`; `None` for none.
+            max_lifetime: no extension passes creation plus this; `None` for no cap. At least the lifetime.
+            rotation_grace: how long a rotated token's predecessor still validates; at most 30 seconds.
+            retention: how long an ended session is kept for `why_ended` before the sweep deletes it.
+            sweep_interval: seconds between two sweeps of this process; `None` when another process sweeps.
+            on_end: called at least once for every end of a session in this store.
+            options: how a store made from an address behaves (schema, deadline, connections).
+            clock: for tests only; see `holdfast.testing`.
+
+        Raises `InvalidArgument` for a bad value.
+        """
+        lifetime = duration(session_ttl_hours, "session_ttl_hours", unit=timedelta(hours=1))
+        cap = None if max_lifetime is None else duration(max_lifetime, "max_lifetime")
+        if cap == DEFAULT_MAX_LIFETIME:
+            # A longer lifetime than the default cap is a wish for a longer cap, not a contradiction.
+            cap = max(cap, lifetime)
+        self.policy = Policy(
+            lifetime=lifetime,
+            idle_timeout=None if idle_timeout is None else duration(idle_timeout, "idle_timeout"),
+            max_lifetime=cap,
+            rotation_grace=duration(rotation_grace, "rotation_grace", allow_zero=True),
+            retention=duration(retention, "retention", allow_zero=True),
+        )
+        self.clock = clock or Clock()
+        self.ends = Ends(on_end)
+        self._store = self._made(store, options)
+        self._open = False
+        interval = None if sweep_interval is None else duration(sweep_interval, "sweep_interval").total_seconds()
+        self._sweeper = None if interval is None else Sweeper(self, interval)
+
+    def _made(self, store: "Store | str | os.PathLike[str] | None", options: StoreOptions | None) -> Store:
+        if store is None or isinstance(store, str | os.PathLike):
+            return type(self).open_store(store, options or StoreOptions())
+        if options is not None:
+            raise InvalidArgument("options go with an address; a ready-made store has its own")
+        return store
+
+    # Life cycle
+
+    async def open(self) -> None:
+        """Open the store and begin to sweep. Safe to repeat.
+
+        Raises `StoreUnavailable` when the store cannot be reached, and `StoreRefused` when it must not be used as it
+        is; either way nothing is left open and the call may be repeated.
+        """
+        if self._open:
+            return
+        await self._store.open(self.policy, self.clock)
+        self._open = True
+        if self.ends.hook is not None:
+            await self._store.expect_hooks()
+        if self._sweeper is not None:
+            self._sweeper.start()
+
+    async def close(self) -> None:
+        """Stop sweeping, finish what was accepted, and close the store. Safe to repeat; it can be opened again."""
+        if not self._open:
+            return
+        if self._sweeper is not None:
+            await self._sweeper.stop()
+        await self.ends.finish()
+        self._open = False
+        await self._store.close()
+
+    async def __aenter__(self) -> Self:
+        """Open, see `open`."""
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close, see `close`."""
+        await self.close()
+
+    @property
+    def store(self) -> Store:
+        """The open store. Raises `StoreUnavailable` before `open` and after `close`."""
+        if not self._open:
+            raise StoreUnavailable("the session manager is not open; use `async with`, or await open() first")
+        return self._store
+
+    async def ping(self) -> datetime:
+        """The store's clock (aware, UTC): proves that the store takes writes now. Raises `StoreUnavailable` if not."""
+        return await self.store.ping()
+
+    # With a token
+
+    async def create_session(self, user_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> NewSession:
+        """Begin a session; answers token and `expires_at`, and the id beside them.
+
+        The token is shown this once. Raises `InvalidArgument` when the user id or the metadata break a limit.
+        """
+        token = new_token()
+        digest = digest_of(token)
+        assert digest is not None
+        record = await self.store.create(
+            NewRecord(
+                new_id(),
+                digest,
+                None if user_id is None else checked_user_id(user_id),
+                metadata_rules.canonical(metadata),
+            )
+        )
+        return NewSession(str(record.id), token, record.expires_at)
+
+    async def validate_session(self, token: str) -> Session | None:
+        """Check a token and record the activity, durably, in one statement; `None` when it opens nothing.
+
+        The count in the answer includes this call. After `OutcomeUnknown` the activity may have been counted.
+        """
+        digest = digest_of(token)
+        if digest is None:
+            return None
+        record = await self.store.touch(digest)
+        return None if record is None else Session.of(record)
+
+    async def get_session(self, token: str) -> Session | None:
+        """The session that a token opens, or `None`; touches nothing."""
+        return await self._get(digest_of(token))
+
+    async def delete_session(self, token: str) -> bool:
+        """End the session (`revoked`); whether there was a live one. Safe to repeat."""
+        return await self._end(digest_of(token), "revoked")
+
+    async def extend_session(self, token: str, hours: float = 24) -> datetime | None:
+        """Move the expiry to the later of today's and now + `hours`, never past `created_at + max_lifetime`.
+
+        Answers the resulting `expires_at`; `None` when not live. Safe to repeat.
+        """
+        return await self._extend(digest_of(token), hours)
+
+    async def rotate_session(self, token: str) -> NewSession | None:
+        """Give the session a new token; id and expiry stay, and so do its open sockets. `None` when not live.
+
+        The old token is dead when the call returns, but for the policy's grace. Of parallel rotations one succeeds.
+        """
+        digest = digest_of(token)
+        if digest is None:
+            return None
+        successor = new_token()
+        successor_digest = digest_of(successor)
+        assert successor_digest is not None
+        record = await self.store.rotate(digest, successor_digest)
+        return None if record is None else NewSession(str(record.id), successor, record.expires_at)
+
+    async def update_metadata(self, token: str, changes: Mapping[str, Any]) -> Session | None:
+        """Merge changes into the metadata after RFC 7396; the updated session, or `None` when not live.
+
+        A null removes a key. Parallel updates never overwrite each other: a lost race is merged again. The limits of
+        metadata apply to the result; raises `InvalidArgument`, changing nothing, when it breaks one. Safe to repeat.
+        """
+        return await self._merge(digest_of(token), changes)
+
+    async def why_ended(self, token: str) -> WhyEnded | None:
+        """Why a token opens nothing; `None` while its session is live.
+
+        `unknown` when the store has no trace of it, as for every string that is not a token, and for sessions that
+        ended longer ago than the retention. Do not show the difference to the client.
+        """
+        digest = digest_of(token)
+        return "unknown" if digest is None else await self.store.why(digest)
+
+    def watch(self, token: str) -> AbstractAsyncContextManager[Watch]:
+        """Listen for the end of the session that a token opens.
+
+            async with sessions.watch(token) as watch:
+                end = await watch.wait()     # End(id, user_id, reason, ended_at)
+
+        Rotation does not disturb it. For now it hears at once of ends that this process makes and of its session's
+        own expiry; of an end made by another process it hears when the session's time is due.
+        """
+        return Watch(self, digest_of(token))
+
+    async def create_ticket(self, token: str, origin: str | None = None) -> tuple[str, datetime] | None:
+        """A one-time ticket for a WebSocket handshake, valid 30 seconds, and when it expires; `None` when not live.
+
+        It is bound to the session and to the `Origin` header the handshake must carry (`None`: must not carry one).
+        """
+        session = digest_of(token)
+        if origin is not None and (not isinstance(origin, str) or not 1 <= len(origin) <= _TICKET_ORIGIN_LENGTH):
+            raise InvalidArgument(f"an origin is a string of 1 to {_TICKET_ORIGIN_LENGTH} characters")
+        if origin is not None:
+            metadata_rules.checked_string(origin, "the origin")
+        if session is None:
+            return None
+        ticket = new_ticket()
+        digest = ticket_digest_of(ticket)
+        assert digest is not None
+        expires_at = await self.store.create_ticket(digest, session, origin)
+        return None if expires_at is None else (ticket, expires_at)
+
+    async def redeem_ticket(self, ticket: str, origin: str | None = None) -> Session | None:
+        """Use a ticket up and answer its live session; `None` for a ticket that is not good (any more)."""
+        digest = ticket_digest_of(ticket)
+        if digest is None:
+            return None
+        session_id = await self.store.take_ticket(digest, origin)
+        return None if session_id is None else await self._get(session_id)
+
+    # With an id: for operators, and for a user's own device list
+
+    async def get_by_id(self, id: str) -> Session | None:
+        """A live session by its public id, or `None`; touches nothing."""
+        return await self._get(parse_id(id))
+
+    async def extend_by_id(self, id: str, hours: float) -> datetime | None:
+        """As `extend_session`, by public id."""
+        return await self._extend(parse_id(id), hours)
+
+    async def update_metadata_by_id(self, id: str, changes: Mapping[str, Any]) -> Session | None:
+        """As `update_metadata`, by public id."""
+        return await self._merge(parse_id(id), changes)
+
+    async def end_session(self, id: str, reason: EndReason = "revoked") -> bool:
+        """End a session by its public id; whether there was a live one. Safe to repeat."""
+        return await self._end(parse_id(id), checked_reason(reason))
+
+    async def list_sessions(
+        self, user_id: str | None = None, limit: int = 100, after: str | None = None
+    ) -> list[Session]:
+        """Live sessions, oldest first, of one user or of all: at most `limit` (1 to 1000) whose id follows `after`.
+
+        The id of the last one is the `after` of the next page. Raises `InvalidArgument` for a bad limit or id.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
+            raise InvalidArgument(f"limit is a whole number from 1 to {MAX_PAGE}")
+        start = None if after is None else parse_id(after)
+        if after is not None and start is None:
+            raise InvalidArgument("after is the id of a session, from the page before")
+        user = None if user_id is None else checked_user_id(user_id)
+        return [Session.of(record) for record in await self.store.list_live(user, limit, start)]
+
+    # For whole users, and for everything
+
+    async def revoke_user_sessions(self, user_id: str, keep: str | None = None) -> int:
+        """End all live sessions of a user but the one with the id `keep`; how many that were.
+
+        It covers every session whose create committed before it; one created after it lives. Safe to repeat.
+        """
+        kept = None if keep is None else parse_id(keep)
+        if keep is not None and kept is None:
+            # To go on would revoke the very session that the caller wants to keep.
+            raise InvalidArgument("keep is the id of a session")
+        ends = await self.store.end_user(checked_user_id(user_id), kept, "revoked")
+        self.ends.heard(self.store, ends)
+        return len(ends)
+
+    async def erase_user(self, user_id: str) -> int:
+        """Delete everything held about a user; how many sessions, live or ended, that were. Safe to repeat.
+
+        The live ones end first, and the end hook hears of that; the rows go even if the hook fails.
+        """
+        await self.revoke_user_sessions(user_id)
+        await self.ends.finish()
+        return await self.store.erase_user(user_id)
+
+    async def cleanup_expired_sessions(self) -> int:
+        """Remove every expired session now; how many. The sweep is the gentle form."""
+        return await clean_up(self)
+
+    async def sweep(self) -> Swept:
+        """One pass of the sweep now, for applications that schedule it themselves. Safe at any time, on any server."""
+        return await sweep(self)
+
+    async def get_active_session_count(self) -> int:
+        """How many sessions are live. Exact: it counts, so it is not for every request."""
+        return await self.store.count_live()
+
+    # What token and id have in common
+
+    async def _get(self, key: Key | None) -> Session | None:
+        record = None if key is None else await self.store.get(key)
+        return None if record is None else Session.of(record)
+
+    async def _extend(self, key: Key | None, hours: float) -> datetime | None:
+        by = self.policy.extension(hours)
+        return None if key is None else await self.store.extend(key, by)
+
+    async def _end(self, key: Key | None, reason: EndReason) -> bool:
+        if key is None:
+            return False
+        end = await self.store.end(key, reason)
+        if end is None:
+            return False
+        self.ends.heard(self.store, (end,))
+        return True
+
+    async def _merge(self, key: Key | None, changes: Mapping[str, Any]) -> Session | None:
+        metadata_rules.merge({}, changes)
+        while key is not None and (record := await self.store.get(key)) is not None:
+            merged = metadata_rules.canonical(metadata_rules.merge(metadata_rules.decode(record.metadata), changes))
+            # By id from here on: a rotation in between must not turn the update into a refusal half way.
+            updated = await self.store.set_metadata(record.id, record.metadata_version, merged)
+            if updated is not None:
+                return Session.of(updated)
+        return None
+
+
+_process_manager: tuple[int, SessionManager] | None = None
+
+
+def get_session_manager() -> SessionManager:
+    """The one manager of this process, made from the environment at the first call; a forked child gets its own.
+
+    It is not opened yet: use it with `async with`, or await its `open()`, once, where the application starts.
+    """
+    global _process_manager
+    if _process_manager is None or _process_manager[0] != os.getpid():
+        _process_manager = (os.getpid(), SessionManager.from_environment())
+    return _process_manager[1]

@@ -1,0 +1,157 @@
+"""The store contract: the file a store's author reads, and the suite in `holdfast.testing` checks.
+
+Promises that hold for every method:
+
+- *live* means: not ended, before `expires_at`, and within the idle timeout if the policy sets one, decided by the
+  store's own clock (plus the offset of the clock it was opened with) inside the statement itself.
+- Missing, ended and expired are answers (`None`, an empty list), never errors.
+- `create` is the only method that makes a session. Every other write is conditional on a live row, so that an
+  ended session never comes back, whatever races.
+- When a call returns, its change is committed and survives a crash of the process.
+- One call ends within the store's deadline: with its answer, with `StoreUnavailable` (nothing was done) or with
+  `OutcomeUnknown` (it may have been). Driver exceptions never escape.
+- A cancelled caller breaks nothing: the change is made whole or not at all, and no connection is lost.
+- Two threads never share a store; any number of processes share one database.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
+from uuid import UUID
+
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.policy import Policy
+from holdfast.sessions.session import End, EndReason, NewRecord, Record, WhyEnded
+from holdfast.sessions.tokens import TokenDigest
+
+Key = TokenDigest | UUID
+"""How a session is named: by the digest of its present token, or by its id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """What a store made from an address may be told. A store handed over ready-made has its own."""
+
+    schema: str = "public"
+    """The PostgreSQL schema that holds the tables."""
+    deadline: float = 5.0
+    """Seconds that one call may take, retries included."""
+    connections: int = 5
+    """PostgreSQL connections for everything but the joined calls, which have two of their own."""
+    upgrade: bool | None = None
+    """Whether opening brings the schema up to date. `None` means: on SQLite yes, on PostgreSQL no."""
+    pooled: bool = False
+    """Whether a transaction pooler such as PgBouncer stands in front of PostgreSQL."""
+    strict_sqlite: bool = False
+    """Whether a SQLite library with the WAL-reset race is refused instead of warned about."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where sessions are kept. Opened once by its manager, closed once; safe for any number of concurrent calls."""
+
+    async def open(self, policy: Policy, clock: Clock) -> None:
+        """Connect, check the schema, and start. Raises `StoreUnavailable` or `StoreRefused`, having kept nothing open."""
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of every connection and thread. Safe to repeat."""
+
+    async def ping(self) -> datetime:
+        """The store's clock, offset included (aware, UTC). Proves that the store can take a write now.
+
+        Raises `StoreUnavailable` while it cannot.
+        """
+
+    async def create(self, record: NewRecord) -> Record:
+        """Insert a session that lives for the policy's lifetime from the store's now.
+
+        Safe to repeat with the same record: an id and digest already there are the earlier attempt's success.
+        """
+
+    async def touch(self, digest: TokenDigest) -> Record | None:
+        """Count one activity of a live session and move `last_activity` forward, never back.
+
+        The answer includes this activity, and may include others made at the same time. Within the policy's
+        rotation grace the direct predecessor's digest counts too. Not safe to repeat after `OutcomeUnknown`
+        where the count must stay exact; a store never repeats it by itself.
+        """
+
+    async def get(self, key: Key) -> Record | None:
+        """A live session; changes nothing."""
+
+    async def extend(self, key: Key, by: timedelta) -> datetime | None:
+        """Move `expires_at` of a live session to the later of itself and now + `by`, not past the policy's cap.
+
+        Answers the resulting `expires_at`. Safe to repeat.
+        """
+
+    async def rotate(self, digest: TokenDigest, successor: TokenDigest) -> Record | None:
+        """Give a live session a new digest, if the old one is still its present one.
+
+        Of any number of parallel rotations of one digest exactly one succeeds. Safe to repeat with the same successor.
+        """
+
+    async def set_metadata(self, key: Key, version: int, metadata: str) -> Record | None:
+        """Replace the metadata of a live session whose `metadata_version` is still `version`.
+
+        `None` means not live or moved on: read again and decide.
+        """
+
+    async def end(self, key: Key, reason: EndReason) -> End | None:
+        """End a live session; `None` when there was nothing live to end. Safe to repeat."""
+
+    async def end_user(self, user_id: str, keep: UUID | None, reason: EndReason) -> list[End]:
+        """End all live sessions of a user but `keep`: each one whose create committed before this call.
+
+        One whose create commits after it lives. Safe to repeat.
+        """
+
+    async def erase_user(self, user_id: str) -> int:
+        """Delete every row held about a user, live or ended; how many sessions that were. Safe to repeat."""
+
+    async def why(self, digest: TokenDigest) -> WhyEnded | None:
+        """Why a digest opens nothing; `None` while its session is live."""
+
+    async def end_of(self, id: UUID) -> End | None:
+        """When and why a session ended; `None` while it is live, and for one the store does not know.
+
+        One that has run out but was not swept yet ended when it ran out.
+        """
+
+    async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:
+        """Live sessions in order of id, of one user or of all, beginning after an id."""
+
+    async def count_live(self) -> int:
+        """How many sessions are live at one instant. Exact."""
+
+    async def create_ticket(self, digest: TokenDigest, session: TokenDigest, origin: str | None) -> datetime | None:
+        """Keep a one-time ticket for a live session, bound to an origin; its `expires_at`, or `None` when not live."""
+
+    async def take_ticket(self, digest: TokenDigest, origin: str | None) -> UUID | None:
+        """Use a ticket up: the id of its session. `None` for one that is unknown, used, expired or of another origin.
+
+        Of two at once one wins. A ticket tried with another origin is used up all the same.
+        """
+
+    async def mark_expired(self, limit: int) -> list[End]:
+        """Mark at most `limit` sessions as ended that have expired or idled out. Skips rows that others hold."""
+
+    async def untold(self, limit: int, older_than: timedelta) -> list[End]:
+        """Ends that no hook has heard of, and that happened longer ago than `older_than`."""
+
+    async def told(self, ids: Sequence[UUID]) -> None:
+        """Note that a hook has heard of these ends. Safe to repeat."""
+
+    async def expect_hooks(self) -> None:
+        """Note that a process with an end hook uses this store, so that ends are kept until one has heard of them.
+
+        Holds for seven days from the last such note: after that nobody is waiting for them any more.
+        """
+
+    async def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
+        """Delete at most `limit` ended sessions, and tickets past their time. Skips rows that others hold.
+
+        Only ends with one of these reasons that happened longer ago than `older_than`, and, while hooks are
+        expected, that a hook has heard of. Answers how many sessions.
+        """

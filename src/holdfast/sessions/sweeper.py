@@ -1,0 +1,125 @@
+"""The periodic job: mark what has expired, tell the hook what nobody has told it, delete what was kept long enough.
+
+Any number of servers may sweep one store: batches are small, and each skips the rows that another one holds.
+Expiry itself does not depend on it; a session that has run out opens nothing, swept or not.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import NamedTuple, Protocol
+
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.ends import Ends
+from holdfast.sessions.errors import HoldfastError
+from holdfast.sessions.policy import Policy
+from holdfast.sessions.session import END_REASONS, EndReason
+from holdfast.sessions.store import Store
+
+BATCH = 500
+# Between two full batches, so that other work gets its turn on the database.
+_PAUSE_SECONDS = 0.02
+# An end this young is still being told by the process that made it.
+_TELL_AFTER = timedelta(seconds=10)
+
+log = logging.getLogger("holdfast.sessions")
+
+
+class Swept(NamedTuple):
+    """What one pass did."""
+
+    marked: int
+    deleted: int
+
+
+class SweptManager(Protocol):
+    """What a sweep needs of its manager."""
+
+    policy: Policy
+    clock: Clock
+    ends: Ends
+
+    @property
+    def store(self) -> Store: ...
+
+
+async def sweep(manager: SweptManager) -> Swept:
+    """One pass over everything that is due now. Raises `StoreUnavailable`; the next pass goes on from there."""
+    marked = await _mark_expired(manager)
+    await _tell_leftovers(manager, _TELL_AFTER)
+    deleted = await _delete_ended(manager, manager.policy.retention, END_REASONS)
+    return Swept(marked, deleted)
+
+
+async def clean_up(manager: SweptManager) -> int:
+    """Remove every expired session now, whatever its retention; how many that were."""
+    await _mark_expired(manager)
+    await manager.ends.finish()
+    await _tell_leftovers(manager, timedelta(0))
+    return await _delete_ended(manager, timedelta(0), ("expired", "idle"))
+
+
+class Sweeper:
+    """Runs a pass every `interval` seconds, a little earlier or later each time so that servers spread out."""
+
+    def __init__(self, manager: SweptManager, interval: float) -> None:
+        """Prepare it; `start` makes it run."""
+        self._manager = manager
+        self._interval = interval
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin in the running loop. The first pass comes after a part of the interval."""
+        self._task = asyncio.create_task(self._run(), name="holdfast-sweep")
+
+    async def stop(self) -> None:
+        """Stop, in the middle of a pass if need be: the next pass of any server goes on. Safe to repeat."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        wait = self._interval * random.random()  # noqa: S311 - spreads servers out, guards nothing
+        while True:
+            await self._manager.clock.sleep(wait)
+            wait = self._interval * random.uniform(0.8, 1.2)  # noqa: S311 - as above
+            try:
+                if self._manager.ends.hook is not None:
+                    await self._manager.store.expect_hooks()
+                await sweep(self._manager)
+            except HoldfastError as error:
+                log.warning("the sweep stopped early and tries again: %s", error)
+            except Exception:
+                log.exception("the sweep failed and tries again")
+
+
+async def _mark_expired(manager: SweptManager) -> int:
+    async def batch() -> int:
+        ends = await manager.store.mark_expired(BATCH)
+        manager.ends.heard(manager.store, ends)
+        return len(ends)
+
+    return await _in_batches(batch)
+
+
+async def _tell_leftovers(manager: SweptManager, older_than: timedelta) -> None:
+    if manager.ends.hook is None:
+        return
+    # One batch a pass: a hook that keeps failing must not hold up the sweep.
+    await manager.ends.tell(manager.store, await manager.store.untold(BATCH, older_than))
+
+
+async def _delete_ended(manager: SweptManager, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
+    return await _in_batches(lambda: manager.store.delete_ended(BATCH, older_than, reasons))
+
+
+async def _in_batches(batch: Callable[[], Awaitable[int]]) -> int:
+    total = 0
+    while (done := await batch()) > 0:
+        total += done
+        if done == BATCH:
+            await asyncio.sleep(_PAUSE_SECONDS)
+    return total

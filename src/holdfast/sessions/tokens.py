@@ -1,0 +1,75 @@
+"""The secrets that clients present, and the digest that stores keep instead.
+
+A token is `hfs_`, 43 characters drawn uniformly from 62 (256.03 random bits), and the CRC-32 of all that in
+eight hexadecimal digits. The prefix lets scanners find leaked tokens; the checksum lets a typo or a made-up
+string be refused before any database is asked. It is not a secret and proves nothing: the 256 bits do.
+A ticket has the same form with the prefix `hft_`.
+
+Why not a slow hash: 256 random bits cannot be guessed, so SHA-256 is enough (OWASP ASVS 5.0, 7.2.3 and 11.5.1
+ask for at least 128 bits).
+"""
+
+import re
+import secrets
+from binascii import crc32
+from hashlib import sha256
+from typing import Final, NewType
+
+from holdfast.sessions.errors import InvalidArgument
+
+TokenDigest = NewType("TokenDigest", bytes)
+"""SHA-256 of a token: 32 bytes, the only form of it in a Holdfast store."""
+
+TOKEN_PREFIX: Final = "hfs_"
+TICKET_PREFIX: Final = "hft_"
+TOKEN_PATTERN: Final = r"hf[st]_[0-9A-Za-z]{43}[0-9a-f]{8}"
+"""What a token or a ticket looks like, for secret scanners and for the filter that keeps them out of logs."""
+
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_BODY_LENGTH: Final = 43
+_CHECKSUM_LENGTH: Final = 8
+# Bytes from 248 up are thrown away: 248 is the largest multiple of 62 in a byte, so the rest is uniform.
+_UNIFORM_BELOW: Final = 248
+_matches = re.compile(TOKEN_PATTERN).fullmatch
+
+
+def new_token() -> str:
+    """A fresh session token. Shown to the client once; only `digest_of` it is ever stored."""
+    return _issue(TOKEN_PREFIX)
+
+
+def new_ticket() -> str:
+    """A fresh one-time ticket for a WebSocket handshake."""
+    return _issue(TICKET_PREFIX)
+
+
+def digest_of(token: str) -> TokenDigest | None:
+    """The digest of a well-formed token, or `None` for any other text. Asks no database.
+
+    Raises `InvalidArgument` when the token is not a string.
+    """
+    return _digest(token, TOKEN_PREFIX)
+
+
+def ticket_digest_of(ticket: str) -> TokenDigest | None:
+    """The digest of a well-formed ticket, or `None`; a token is not a ticket."""
+    return _digest(ticket, TICKET_PREFIX)
+
+
+def _issue(prefix: str) -> str:
+    body = ""
+    while len(body) < _BODY_LENGTH:
+        body += "".join(_ALPHABET[byte % 62] for byte in secrets.token_bytes(64) if byte < _UNIFORM_BELOW)
+    text = prefix + body[:_BODY_LENGTH]
+    return f"{text}{crc32(text.encode()):08x}"
+
+
+def _digest(token: str, prefix: str) -> TokenDigest | None:
+    if not isinstance(token, str):
+        raise InvalidArgument(f"a token is a string, not {type(token).__name__}")
+    if not token.startswith(prefix) or _matches(token) is None:
+        return None
+    encoded = token.encode()
+    if f"{crc32(encoded[:-_CHECKSUM_LENGTH]):08x}" != token[-_CHECKSUM_LENGTH:]:
+        return None
+    return TokenDigest(sha256(encoded).digest())
