@@ -1,0 +1,1 @@
+"""Tests of the test infrastructure itself: each fault really happens when it is asked for."""

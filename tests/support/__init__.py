@@ -1,0 +1,1 @@
+"""Real servers, proxies and pytest fixtures that the suites share."""
