@@ -14,6 +14,9 @@ DEFAULT_LIFETIME: Final = timedelta(hours=24)
 DEFAULT_MAX_LIFETIME: Final = timedelta(days=30)
 DEFAULT_RETENTION: Final = timedelta(hours=1)
 MAX_GRACE: Final = timedelta(seconds=30)
+TICKET_LIFETIME: Final = timedelta(seconds=30)
+# So long after the last note of a hook its process counts as gone for good, and ends are no longer kept for it.
+HOOKS_EXPECTED_FOR: Final = timedelta(days=7)
 # Far beyond any session and far below the year 9999, where `datetime` ends.
 MAX_DURATION: Final = timedelta(days=36_525)
 
