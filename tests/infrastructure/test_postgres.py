@@ -221,8 +221,8 @@ def test_nothing_survives_the_test_process() -> None:
     )
     folders = [Path(line) for line in done.stdout.splitlines()]
     assert len(folders) == 2, done.stderr
+    until(lambda: not any(data.exists() for data in folders), what="the servers' folders are deleted")
     for data in folders:
-        until(lambda data=data: not data.exists(), what=f"{data} is deleted")
         assert processes.orphans(data) == []
 
 
