@@ -1,0 +1,325 @@
+"""The table of settings: parsing, errors and `docs/reference/settings.md` all come from this class."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.errors import InvalidArgument
+from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.store import Store, StoreOptions
+from holdfast.settings.environment import Environment, Variable, process_environment, read
+from holdfast.settings.kinds import (
+    ADDRESS,
+    CREDENTIALS,
+    FLAG,
+    HOST,
+    IDENTIFIER,
+    NETWORKS,
+    PATH,
+    Kind,
+    Network,
+    number,
+    number_or_none,
+    whole,
+    word,
+)
+
+_DEFAULT_SQLITE_PATH: Final = Path("data/sessions.db")
+# A hundred years, the longest duration the manager takes.
+_HOURS: Final = 876_600
+_SECONDS: Final = _HOURS * 3600
+
+
+def _set_by(name: str, kind: Kind, sentence: str, *, secret: bool = False) -> dict[str, Variable]:
+    return {"variable": Variable(name, kind, sentence, secret)}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """The settings of one process, made and checked by `from_environment`."""
+
+    database_url: str | None = field(
+        default=None,
+        metadata=_set_by("DATABASE_URL", ADDRESS, "The database, in every usual spelling.", secret=True),
+    )
+    sqlite_path: Path | None = field(
+        default=None,
+        metadata=_set_by(
+            "HOLDFAST_SQLITE_PATH",
+            PATH,
+            "The SQLite file; `data/sessions.db` when nothing names a database.",
+        ),
+    )
+    database_type: Literal["sqlite", "postgresql"] | None = field(
+        default=None,
+        metadata=_set_by(
+            "SESSION_DB_TYPE",
+            word("sqlite", "postgresql"),
+            "Which database serves; needed when `DATABASE_URL` and `HOLDFAST_SQLITE_PATH` are both set.",
+        ),
+    )
+    schema: str = field(
+        default="public",
+        metadata=_set_by("HOLDFAST_SCHEMA", IDENTIFIER, "The PostgreSQL schema that holds the tables."),
+    )
+    session_ttl_hours: float = field(
+        default=24.0,
+        metadata=_set_by(
+            "HOLDFAST_SESSION_TTL_HOURS", number(0.001, _HOURS, "hours"), "From creation to the first expiry."
+        ),
+    )
+    idle_timeout_seconds: float | None = field(
+        default=None,
+        metadata=_set_by(
+            "HOLDFAST_IDLE_TIMEOUT_SECONDS",
+            number_or_none(1, _SECONDS, "seconds"),
+            "How long a session stays live without activity; none for no limit.",
+        ),
+    )
+    max_lifetime_hours: float | None = field(
+        default=720.0,
+        metadata=_set_by(
+            "HOLDFAST_MAX_LIFETIME_HOURS",
+            number_or_none(0.001, _HOURS, "hours"),
+            "No extension passes creation plus this; none for no cap.",
+        ),
+    )
+    rotation_grace_seconds: float = field(
+        default=0.0,
+        metadata=_set_by(
+            "HOLDFAST_ROTATION_GRACE_SECONDS",
+            number(0, 30, "seconds"),
+            "How long the predecessor of a rotated token still validates, and does nothing else.",
+        ),
+    )
+    retention_seconds: float = field(
+        default=3600.0,
+        metadata=_set_by(
+            "HOLDFAST_RETENTION_SECONDS",
+            number(0, _SECONDS, "seconds"),
+            "How long an ended session is kept so that its end can be explained.",
+        ),
+    )
+    sweep_interval_seconds: float | None = field(
+        default=60.0,
+        metadata=_set_by(
+            "HOLDFAST_SWEEP_INTERVAL_SECONDS",
+            number_or_none(1, 86_400, "seconds"),
+            "Between two sweeps; none when another process sweeps.",
+        ),
+    )
+    deadline_seconds: float = field(
+        default=5.0,
+        metadata=_set_by(
+            "HOLDFAST_DEADLINE_SECONDS",
+            number(0.1, 300, "seconds"),
+            "How long one call to the store may take, retries included.",
+        ),
+    )
+    connections: int = field(
+        default=5,
+        metadata=_set_by(
+            "HOLDFAST_CONNECTIONS",
+            whole(1, 1000, "connections"),
+            "PostgreSQL connections besides the two for joined calls.",
+        ),
+    )
+    auto_upgrade: bool | None = field(
+        default=None,
+        metadata=_set_by(
+            "HOLDFAST_AUTO_UPGRADE",
+            FLAG,
+            "Whether opening brings the schema up to date; not set: on SQLite yes, on PostgreSQL no.",
+        ),
+    )
+    pooled: bool = field(
+        default=False,
+        metadata=_set_by(
+            "HOLDFAST_POOLED", FLAG, "Whether PgBouncer in transaction mode stands before PostgreSQL."
+        ),
+    )
+    strict_sqlite: bool = field(
+        default=False,
+        metadata=_set_by(
+            "HOLDFAST_STRICT_SQLITE",
+            FLAG,
+            "Refuse a SQLite library that has the WAL-reset race instead of warning about it.",
+        ),
+    )
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_set_by(
+            "HOLDFAST_HOST", HOST, "Where the server listens; beyond loopback only with both credentials set."
+        ),
+    )
+    port: int = field(
+        default=8000,
+        metadata=_set_by(
+            "HOLDFAST_PORT", whole(0, 65_535, "a port"), "The port it listens on; 0 takes a free one."
+        ),
+    )
+    application_credentials: tuple[str, ...] = field(
+        default=(),
+        metadata=_set_by("HOLDFAST_APP_TOKEN", CREDENTIALS, "The application's credential.", secret=True),
+    )
+    operator_credentials: tuple[str, ...] = field(
+        default=(),
+        metadata=_set_by("HOLDFAST_ADMIN_TOKEN", CREDENTIALS, "The operator's credential.", secret=True),
+    )
+    allow_anonymous: bool = field(
+        default=False,
+        metadata=_set_by(
+            "HOLDFAST_ALLOW_ANONYMOUS", FLAG, "Whether anyone may create a session without a user."
+        ),
+    )
+    anonymous_per_minute: int = field(
+        default=10,
+        metadata=_set_by(
+            "HOLDFAST_ANONYMOUS_PER_MINUTE",
+            whole(1, 100_000, "sessions"),
+            "Anonymous sessions that one client address may create in a minute.",
+        ),
+    )
+    anonymous_total_per_minute: int = field(
+        default=600,
+        metadata=_set_by(
+            "HOLDFAST_ANONYMOUS_TOTAL_PER_MINUTE",
+            whole(1, 1_000_000, "sessions"),
+            "Anonymous sessions that all clients of this process together may create in a minute.",
+        ),
+    )
+    allow_extend: bool = field(
+        default=False,
+        metadata=_set_by("HOLDFAST_ALLOW_EXTEND", FLAG, "Whether a session's own token may extend it."),
+    )
+    allow_metadata: bool = field(
+        default=False,
+        metadata=_set_by(
+            "HOLDFAST_ALLOW_METADATA", FLAG, "Whether a session's own token may change its metadata."
+        ),
+    )
+    max_body_bytes: int = field(
+        default=65_536,
+        metadata=_set_by(
+            "HOLDFAST_MAX_BODY_BYTES", whole(1024, 16_777_216, "bytes"), "The largest request body."
+        ),
+    )
+    max_connections: int = field(
+        default=20_000,
+        metadata=_set_by(
+            "HOLDFAST_MAX_CONNECTIONS",
+            whole(1, 1_000_000, "connections"),
+            "Connections at once before the server answers 503.",
+        ),
+    )
+    trusted_proxies: tuple[Network, ...] = field(
+        default=(),
+        metadata=_set_by(
+            "HOLDFAST_TRUSTED_PROXIES",
+            NETWORKS,
+            "Proxies whose X-Forwarded-For is believed; from anyone else it has no effect.",
+        ),
+    )
+    json_logs: bool = field(
+        default=False, metadata=_set_by("HOLDFAST_JSON_LOGS", FLAG, "Whether log lines are JSON objects.")
+    )
+    log_level: str = field(
+        default="info",
+        metadata=_set_by(
+            "HOLDFAST_LOG_LEVEL",
+            word("debug", "info", "warning", "error"),
+            "The least important line to log.",
+        ),
+    )
+    graceful_seconds: int = field(
+        default=20,
+        metadata=_set_by(
+            "HOLDFAST_GRACEFUL_SECONDS",
+            whole(1, 3600, "seconds"),
+            "How long a stopping server waits for requests that are under way.",
+        ),
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Environment | None = None) -> Self:
+        """Read a mapping, or the process's environment, and the secret files it names.
+
+        Raises `InvalidArgument`, naming the variable and what is allowed but never a value, for a bad value,
+        an unknown `HOLDFAST_…` name, an unreadable secret file, and settings that contradict each other.
+        """
+        columns = {column.metadata["variable"].name: column for column in fields(cls)}
+        given = process_environment() if environment is None else environment
+        values = read(given, [column.metadata["variable"] for column in columns.values()])
+        settings = cls(**{columns[name].name: value for name, value in values.items()})
+        settings._refuse_contradictions()
+        return settings
+
+    def address(self) -> str | Path:
+        """The store that serves: an address, or the path of a SQLite file."""
+        url = self.database_url
+        if url is not None and (
+            self.database_type is None or self._names_sqlite == (self.database_type == "sqlite")
+        ):
+            return url
+        return self.sqlite_path or _DEFAULT_SQLITE_PATH
+
+    def store_options(self) -> StoreOptions:
+        """How that store behaves."""
+        return StoreOptions(
+            schema=self.schema,
+            deadline=self.deadline_seconds,
+            connections=self.connections,
+            upgrade=self.auto_upgrade,
+            pooled=self.pooled,
+            strict_sqlite=self.strict_sqlite,
+        )
+
+    def manager(self, store: Store | None = None, clock: Clock | None = None) -> SessionManager:
+        """A manager with these settings, not opened: over the store they name, or over a ready-made one."""
+        return SessionManager(
+            self.address() if store is None else store,
+            session_ttl_hours=self.session_ttl_hours,
+            idle_timeout=self.idle_timeout_seconds,
+            max_lifetime=None if self.max_lifetime_hours is None else self.max_lifetime_hours * 3600,
+            rotation_grace=self.rotation_grace_seconds,
+            retention=self.retention_seconds,
+            sweep_interval=self.sweep_interval_seconds,
+            options=self.store_options() if store is None else None,
+            clock=clock,
+        )
+
+    @property
+    def _names_sqlite(self) -> bool:
+        return self.database_url is not None and self.database_url.startswith("sqlite")
+
+    def _refuse_contradictions(self) -> None:
+        if self.database_type == "postgresql" and (self.database_url is None or self._names_sqlite):
+            raise InvalidArgument(
+                "SESSION_DB_TYPE=postgresql needs DATABASE_URL to be the address of a PostgreSQL database; "
+                "set it, or set SESSION_DB_TYPE=sqlite"
+            )
+        if self._names_sqlite and self.sqlite_path is not None:
+            raise InvalidArgument(
+                "DATABASE_URL and HOLDFAST_SQLITE_PATH both name a SQLite file; unset one of them"
+            )
+        if self.database_url is not None and self.sqlite_path is not None and self.database_type is None:
+            raise InvalidArgument(
+                "DATABASE_URL and HOLDFAST_SQLITE_PATH are both set, so it is not clear which serves; "
+                "set SESSION_DB_TYPE to sqlite or postgresql, or unset one of them"
+            )
+        if set(self.application_credentials) & set(self.operator_credentials):
+            raise InvalidArgument(
+                "HOLDFAST_APP_TOKEN and HOLDFAST_ADMIN_TOKEN must differ, "
+                "or the application could do what only the operator may"
+            )
+
+    def __repr__(self) -> str:
+        """Only what differs from its default, and no secret."""
+        shown = []
+        for column in fields(self):
+            value: Any = getattr(self, column.name)
+            if value != column.default:
+                hidden = column.metadata["variable"].secret
+                shown.append(f"{column.name}={'hidden' if hidden else repr(value)}")
+        return f"Settings({', '.join(shown)})"
