@@ -1,8 +1,8 @@
 """The reference store: plain dictionaries, to read beside the contract and to test against.
 
-Every method runs from its first line to its last without waiting, so each one is atomic and the order of calls
-is the order of changes. It is the one store whose clock is the process's clock, and the one that survives no
-crash: what it keeps is gone with the process. `close` keeps everything, so that it can be opened again.
+Every method runs from its first line to its last without waiting, so each is atomic, and the order of calls
+is that of the changes. It is the one store whose clock is the process's, and the one that survives no crash:
+what it keeps is gone with the process. `close` keeps everything, so that it can be opened again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class _Row:
     previous_digest: bytes | None = None
     replaced_at: datetime | None = None
     end: End | None = None
-    """`None` until the end was made or noted: one that ran out unseen has none yet, and is dead all the same."""
+    """`None` until the end was made or noted: one that ran out unseen has none yet, and is dead even so."""
     told: bool = False
 
     def record(self) -> Record:
@@ -177,7 +177,7 @@ class MemoryStore:
                 return "replaced"
         return "unknown"
 
-    async def end_of(self, id: UUID) -> End | None:  # noqa: A002 - the contract's name
+    async def end_of(self, id: UUID) -> End | None:
         """When and why a session ended, noted or not."""
         now = self._now()
         row = self._rows.get(id)

@@ -67,7 +67,7 @@ def duration(
         length = value
     elif isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidArgument(f"{name} is a number or a timedelta, not {type(value).__name__}")
-    elif math.isnan(value) or math.isinf(value):
+    elif not abs(value) < math.inf:  # not isfinite(): an integer may be too large for a float
         raise InvalidArgument(f"{name} must be finite")
     else:
         # A plain product would overflow for numbers no calendar has.

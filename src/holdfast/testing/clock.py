@@ -11,8 +11,8 @@ from holdfast.sessions.clock import Clock
 class MovableClock(Clock):
     """A clock for tests: `advance` moves the store's clock and wakes exactly the sleepers that are due.
 
-    Stores add `offset` to their own clock, which goes on ticking: between two `advance` a few real milliseconds
-    pass in the store, and none for sleepers. Safe to make before an event loop runs; moved from its thread.
+    Stores add `offset` to their own clock, which goes on ticking: between two moves a little time passes
+    in the store, and none for sleepers. Safe to make before an event loop runs; moved in its thread.
     """
 
     def __init__(self) -> None:

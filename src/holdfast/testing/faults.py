@@ -145,7 +145,7 @@ class FaultyStore:
         """See `Store`."""
         return await self._call("why", lambda: self.store.why(digest))
 
-    async def end_of(self, id: UUID) -> End | None:  # noqa: A002 - the contract's name
+    async def end_of(self, id: UUID) -> End | None:
         """See `Store`."""
         return await self._call("end_of", lambda: self.store.end_of(id))
 

@@ -1,0 +1,1 @@
+"""Every store is held to the one suite of `holdfast.testing.suite`."""
