@@ -78,9 +78,10 @@ class Ends:
             await store.told(told)
 
     async def finish(self) -> None:
-        """Wait until the hook has heard of every end that this process made."""
+        """Wait until the hook was told of every end that this process made, whether or not it took them."""
         if self._telling is not None:
-            await self._telling
+            # Not awaited itself: a caller that is cancelled here must not take everybody's telling down with it.
+            await asyncio.wait((self._telling,))
 
     async def _tell_all(self, store: Store) -> None:
         while self._untold:

@@ -129,9 +129,13 @@ class SessionManager:
         if self._open:
             return
         await self._store.open(self.policy, self.clock)
-        self._open = True
         if self.ends.hook is not None:
-            await self._store.expect_hooks()
+            try:
+                await self._store.expect_hooks()
+            except BaseException:
+                await self._store.close()
+                raise
+        self._open = True
         if self._sweeper is not None:
             self._sweeper.start()
 
@@ -259,10 +263,10 @@ class SessionManager:
         It is bound to the session and to the `Origin` header the handshake must carry (`None`: must not carry one).
         """
         session = digest_of(token)
-        if origin is not None and (not isinstance(origin, str) or not 1 <= len(origin) <= _TICKET_ORIGIN_LENGTH):
-            raise InvalidArgument(f"an origin is a string of 1 to {_TICKET_ORIGIN_LENGTH} characters")
-        if origin is not None:
-            metadata_rules.checked_string(origin, "the origin")
+        if not _may_bind(origin):
+            raise InvalidArgument(
+                f"an origin is a string of 1 to {_TICKET_ORIGIN_LENGTH} characters, without NUL and lone surrogates"
+            )
         if session is None:
             return None
         ticket = new_ticket()
@@ -276,7 +280,8 @@ class SessionManager:
         digest = ticket_digest_of(ticket)
         if digest is None:
             return None
-        session_id = await self.store.take_ticket(digest, origin)
+        # No ticket is bound to the empty origin: it stands for all that none can be bound to, and no store can hold.
+        session_id = await self.store.take_ticket(digest, origin if _may_bind(origin) else "")
         return None if session_id is None else await self._get(session_id)
 
     # With an id: for operators, and for a user's own device list
@@ -376,6 +381,19 @@ class SessionManager:
             if updated is not None:
                 return Session.of(updated)
         return None
+
+
+def _may_bind(origin: object) -> bool:
+    """Whether a ticket may be bound to an origin: to none at all, or to a text that both databases can hold."""
+    if origin is None:
+        return True
+    if not isinstance(origin, str) or not 1 <= len(origin) <= _TICKET_ORIGIN_LENGTH:
+        return False
+    try:
+        metadata_rules.checked_string(origin, "the origin")
+    except InvalidArgument:
+        return False
+    return True
 
 
 _process_manager: tuple[int, SessionManager] | None = None

@@ -1,0 +1,145 @@
+"""PostgreSQL only: the two joined statements, which do for many callers in one round trip and one commit what a
+plain statement does for one. They run on the driver's own connection, so they are compiled once, here.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import (
+    BigInteger,
+    ClauseElement,
+    ColumnElement,
+    LargeBinary,
+    Text,
+    Uuid,
+    bindparam,
+    column,
+    func,
+    literal,
+    literal_column,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+
+from holdfast.sessions.policy import Policy
+from holdfast.sql.statements import Statements, json_text, json_value, later_of, user_lock
+from holdfast.sql.tables import Instant, Span, Tables
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A compiled text with `$1, $2, …`, the names of its arguments in that order, and those that never change."""
+
+    text: str
+    order: tuple[str, ...]
+    fixed: dict[str, Any]
+
+    def arguments(self, **values: Any) -> list[Any]:
+        """The arguments in the order that the text wants."""
+        given = self.fixed | values
+        return [given[name] for name in self.order]
+
+
+def touch_batch(tables: Tables, statements: Statements, policy: Policy) -> Batch:
+    """Count the activities of many live sessions.
+
+    `digests` are distinct, `activities` says how many callers each one has. The live rows are locked in order of
+    id, which rotation does not change, before any is written: without that, batches deadlock with each other.
+    Answers the digest asked for, then the columns of a `Record`.
+    """
+    sessions = tables.sessions
+    asked = (
+        func.unnest(bindparam("digests", type_=ARRAY(LargeBinary)), bindparam("activities", type_=ARRAY(BigInteger)))
+        .table_valued(column("digest", LargeBinary), column("activities", BigInteger), name="asked")
+        .render_derived()
+    )
+    locked = (
+        select(sessions.c.id, asked.c.digest, asked.c.activities)
+        .join_from(asked, sessions, statements.opens(asked.c.digest))
+        .where(statements.live)
+        .order_by(sessions.c.id)
+        .with_for_update(of=sessions)
+        .cte("locked")
+        .prefix_with("MATERIALIZED")
+    )
+    # Within the grace a session may be asked for by two digests at once, but a row is updated once.
+    summed = (
+        select(locked.c.id, func.sum(locked.c.activities).label("activities")).group_by(locked.c.id).cte("summed")
+        if policy.rotation_grace
+        else locked
+    )
+    touched = (
+        update(sessions)
+        .where(sessions.c.id == summed.c.id, statements.live)
+        .values(
+            request_count=sessions.c.request_count + summed.c.activities,
+            last_activity=later_of(sessions.c.last_activity, statements.now),
+        )
+    )
+    if not policy.rotation_grace:
+        return _compiled(touched.returning(locked.c.digest, *statements.record))
+    rows = touched.returning(*statements.record).cte("touched")
+    return _compiled(select(locked.c.digest, *rows.c).join_from(locked, rows, rows.c.id == locked.c.id))
+
+
+def create_batch(tables: Tables, statements: Statements, policy: Policy) -> Batch:
+    """Insert many sessions, each under the shared lock of its user, taken in key order.
+
+    A revoke of all sessions of a user takes that lock exclusively: so every create is either committed before the
+    revoke looks, or comes after it. An id that is there already is an earlier attempt's success and stays.
+    """
+    sessions = tables.sessions
+    asked = (
+        func.unnest(
+            bindparam("ids", type_=ARRAY(Uuid())),
+            bindparam("digests", type_=ARRAY(LargeBinary)),
+            bindparam("user_ids", type_=ARRAY(Text)),
+            bindparam("texts", type_=ARRAY(Text)),
+        )
+        .table_valued(
+            column("id", Uuid()),
+            column("digest", LargeBinary),
+            column("user_id", Text),
+            column("text", Text),
+            name="asked",
+        )
+        .render_derived()
+    )
+    users = (
+        select(user_lock(asked.c.user_id).label("key"))
+        .where(asked.c.user_id.is_not(None))
+        .distinct()
+        .order_by("key")
+        .subquery("users")
+    )
+    locks = select(func.pg_advisory_xact_lock_shared(users.c.key).label("taken")).cte("locks").prefix_with("MATERIALIZED")
+    # The count makes the insert wait for the locks; the clock is read once, so that the three times agree.
+    begun = select(statements.now.label("now"), select(func.count()).select_from(locks).scalar_subquery().label("n"))
+    clock = begun.cte("clock").prefix_with("MATERIALIZED")
+    now: ColumnElement[datetime] = type_coerce(clock.c.now, Instant())
+    lifetime = literal(policy.lifetime, Span())
+    rows = select(
+        asked.c.id,
+        asked.c.digest,
+        asked.c.user_id,
+        json_value(asked.c.text),
+        now,
+        now,
+        type_coerce(now + lifetime, Instant()),
+    ).where(clock.c.n >= literal_column("0"))
+    names = ["id", "digest", "user_id", "metadata", "created_at", "last_activity", "expires_at"]
+    return _compiled(
+        postgresql_insert(sessions)
+        .from_select(names, rows)
+        .on_conflict_do_nothing(index_elements=[sessions.c.id])
+        .returning(*statements.record)
+    )
+
+
+def _compiled(statement: ClauseElement) -> Batch:
+    compiled = cast("Any", statement.compile(dialect=asyncpg.dialect()))  # type: ignore[no-untyped-call]
+    fixed = {name: value for name, value in compiled.params.items() if value is not None}
+    return Batch(compiled.string, tuple(compiled.positiontup), fixed)

@@ -1,0 +1,166 @@
+"""Plain calls: everything but the joined touches and creates, each on a pooled connection of its own for a moment.
+
+A call runs in a task of its own. The caller waits for it until the deadline and may be cancelled at any point; the
+task goes on to a clean end either way, so no connection is ever left in the middle of something.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from holdfast.sessions.errors import HoldfastError, OutcomeUnknown, StoreUnavailable
+from holdfast.sql.failures import Kind, kind_of, to_raise
+
+Answer = TypeVar("Answer")
+
+Reading = Callable[[Connection], Answer]
+"""What to do with a connection, changing nothing; may be called several times."""
+Writing = Callable[[Connection, bool], Answer]
+"""What to do within one transaction; may be called several times. The flag says that an earlier attempt of this call
+may have been committed: then what it wanted counts as done if it is found done."""
+
+_WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
+
+
+class _Progress:
+    """How far a call has come, as its caller must know when the deadline passes."""
+
+    abandoned = False
+    """Set by the caller that gave up: the task must not commit any more."""
+    committing = False
+    """Set by the task when the commit may have been sent."""
+    may_have_committed = False
+    """Set by the task when a commit was sent and its answer was lost."""
+    last_failure: BaseException | None = None
+
+
+class Calls:
+    """Runs plain calls on one engine."""
+
+    def __init__(self, engine: AsyncEngine, *, where: str, deadline: float, in_transaction: bool = False) -> None:
+        """Prepare it.
+
+        Args:
+            engine: its pool bounds how many calls run at once.
+            where: the store's name for messages.
+            deadline: seconds from a call to its answer, retries included.
+            in_transaction: whether reads need a transaction too, as behind a transaction pooler.
+        """
+        self._engine = engine
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._where = where
+        self._deadline = deadline
+        self._in_transaction = in_transaction
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def read(self, reading: Reading[Answer]) -> Answer:
+        """The answer of a reading. Raises `StoreUnavailable` at the deadline."""
+        return await self._call(self._reads(reading, progress := _Progress()), progress)
+
+    async def write(self, writing: Writing[Answer]) -> Answer:
+        """The answer of a committed writing. Raises `StoreUnavailable` when not done, else `OutcomeUnknown`."""
+        return await self._call(self._writes(writing, progress := _Progress()), progress)
+
+    async def close(self) -> None:
+        """Wait until no call is under way."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def _call(self, work: Any, progress: _Progress) -> Any:
+        task = asyncio.create_task(work, name="holdfast-call")
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        await asyncio.wait((task,), timeout=self._deadline)
+        if task.done():
+            return task.result()
+        progress.abandoned = True
+        if progress.committing or progress.may_have_committed:
+            raise OutcomeUnknown(f"{self._where} did not answer; the write may or may not have happened")
+        if progress.last_failure is not None:
+            raise to_raise(progress.last_failure, self._where)
+        raise StoreUnavailable(f"{self._where} did not answer within {self._deadline:g} s; nothing was done")
+
+    def _finished(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        # Looked at here, so that the failure of a call nobody waits for any more is not reported as forgotten.
+        if not task.cancelled():
+            task.exception()
+
+    async def _reads(self, reading: Reading[Answer], progress: _Progress) -> Answer:
+        engine = self._engine if self._in_transaction else self._autocommit
+        failures = 0
+        while True:
+            try:
+                async with _connected(engine) as connection:
+                    return await connection.run_sync(reading)
+            except Exception as error:
+                failures += 1
+                await self._again(error, progress, failures)
+
+    async def _writes(self, writing: Writing[Answer], progress: _Progress) -> Answer:
+        failures = 0
+        while True:
+            try:
+                async with _connected(self._engine) as connection:
+                    answer = await connection.run_sync(writing, progress.may_have_committed)
+                    if progress.abandoned:
+                        await connection.rollback()
+                        raise StoreUnavailable("the caller was told that nothing was done")
+                    progress.committing = True
+                    await connection.commit()
+                    return answer
+            except Exception as error:
+                failures += 1
+                if progress.committing and kind_of(error) in (Kind.LOST, Kind.BUG):
+                    progress.may_have_committed = True
+                progress.committing = False
+                try:
+                    await self._again(error, progress, failures)
+                except HoldfastError as raised:
+                    if not progress.may_have_committed:
+                        raise
+                    raise OutcomeUnknown(f"{self._where}: the write may or may not have happened") from raised
+
+    async def _again(self, error: Exception, progress: _Progress, failures: int) -> None:
+        """Return after a pause when another attempt is worth it; raise what the caller gets when not."""
+        kind = kind_of(error)
+        if kind is Kind.BUG and not progress.may_have_committed:
+            raise error
+        if kind not in _WORTH_REPEATING or progress.abandoned:
+            raise to_raise(error, self._where) from error
+        progress.last_failure = error
+        await asyncio.sleep(random.uniform(0, min(0.5, 0.01 * 2**failures)))  # noqa: S311 - jitter, no secret
+
+
+class _connected:  # noqa: N801 - it reads as a statement
+    """A connection for a moment, which is thrown away instead of returned when it turned out to be of no more use."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def __aenter__(self) -> AsyncConnection:
+        self._connection = await self._engine.connect()
+        return self._connection
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and kind_of(error) in (Kind.LOST, Kind.DROP):
+            await discard(self._connection)
+        else:
+            await self._connection.close()
+
+
+async def discard(connection: AsyncConnection) -> None:
+    """Throw a connection away without asking it anything: it may never answer."""
+    with suppress(Exception):
+        raw = await connection.get_raw_connection()
+        if (terminate := getattr(raw.driver_connection, "terminate", None)) is not None:
+            terminate()
+    with suppress(Exception):
+        await connection.invalidate()
+    with suppress(Exception):
+        await connection.close()

@@ -1,0 +1,198 @@
+"""Calls that arrive while a statement is under way join the next one.
+
+One round trip and one commit then serve a hundred callers, and each still waits for its own durable answer. An idle
+lane sends at once, so a lone caller waits for nobody; a busy lane collects. The batch runs in a task of its own: a
+caller that is cancelled abandons its answer and nothing else, and no statement is ever interrupted by a caller.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from holdfast.sessions.errors import OutcomeUnknown, Overloaded, StoreUnavailable
+from holdfast.sql.failures import Kind, NotDone, Unknown, to_raise
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+_WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
+
+
+class Lane:
+    """One connection's turn: `sent` is set by the sender just before the database may have begun."""
+
+    sent = False
+
+
+class _Call(Generic[Item, Answer]):
+    __slots__ = ("answer", "deadline", "item")
+
+    def __init__(self, item: Item, answer: "asyncio.Future[Answer]", deadline: float) -> None:
+        self.item = item
+        self.answer = answer
+        self.deadline = deadline
+
+
+class Joiner(Generic[Item, Answer]):
+    """Collects calls into batches and gives each caller its own answer."""
+
+    def __init__(
+        self,
+        send: Callable[[Lane, Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
+        lanes: Sequence[Lane],
+        *,
+        where: str,
+        deadline: float,
+        repeatable: bool,
+        largest_batch: int = 256,
+        bound: int = 10_000,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            send: does one batch; answers in the order of its items, an error in place of an answer for an item that
+                failed alone. Raises `NotDone` or `Unknown` for the whole batch. One call per lane at a time.
+            lanes: how many batches may be under way at once, and what `send` needs for each.
+            where: the store's name for messages.
+            deadline: seconds from a call to its answer.
+            repeatable: whether a batch of unknown outcome may be sent again.
+            largest_batch: items in one batch.
+            bound: calls waiting or under way, beyond which a new one is refused at once.
+        """
+        self._send = send
+        self._free = list(lanes)
+        self._where = where
+        self._deadline = deadline
+        self._repeatable = repeatable
+        self._largest_batch = largest_batch
+        self._bound = bound
+        self._queue: deque[_Call[Item, Answer]] = deque()
+        self._sending: dict[Lane, list[_Call[Item, Answer]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._waiting = 0
+        self._last_failure: BaseException | None = None
+
+    async def call(self, item: Item) -> Answer:
+        """The answer for one item. Raises what `Store` promises, by the deadline at the latest."""
+        if self._waiting >= self._bound:
+            raise Overloaded(f"{self._bound} calls are waiting for {self._where}; try again in a moment")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._queue.append(_Call(item, answer, loop.time() + self._deadline))
+        if self._free:
+            self._start(self._free.pop())
+        if self._watchdog is None:
+            self._watchdog = loop.call_at(loop.time() + self._deadline, self._expire)
+        self._waiting += 1
+        try:
+            return await answer
+        finally:
+            self._waiting -= 1
+
+    async def close(self) -> None:
+        """Wait until every accepted call has its answer. Calls after this are the owner's mistake."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+
+    def _start(self, lane: Lane) -> None:
+        task = asyncio.create_task(self._run(lane), name="holdfast-lane")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, lane: Lane) -> None:
+        """Send batches until nobody waits. One task per lane, alive only while there is work."""
+        failures = 0
+        try:
+            while batch := self._next_batch():
+                self._sending[lane] = batch
+                lane.sent = False
+                again = await self._serve(lane, batch)
+                del self._sending[lane]
+                failures = failures + 1 if again else 0
+                if again:
+                    self._queue.extendleft(call for call in reversed(batch) if not call.answer.done())
+                    # Full jitter, so that lanes and servers do not come back together.
+                    await asyncio.sleep(random.uniform(0, min(0.5, 0.01 * 2**failures)))  # noqa: S311 - no secret
+        finally:
+            self._sending.pop(lane, None)
+            self._free.append(lane)
+
+    def _next_batch(self) -> list[_Call[Item, Answer]]:
+        batch: list[_Call[Item, Answer]] = []
+        while self._queue and len(batch) < self._largest_batch:
+            call = self._queue.popleft()
+            # One whose caller went away, or whose deadline has passed, is not sent: definitely not done.
+            if not call.answer.done():
+                batch.append(call)
+        return batch
+
+    async def _serve(self, lane: Lane, batch: list[_Call[Item, Answer]]) -> bool:
+        """Send one batch and hand out its answers. True when it is to be sent again."""
+        try:
+            answers = await self._send(lane, [call.item for call in batch])
+        except NotDone as failure:
+            self._last_failure = failure
+            if failure.kind in _WORTH_REPEATING:
+                return True
+            if failure.kind is Kind.INPUT and len(batch) > 1:
+                # One bad item must fail alone: from here each runs by itself.
+                for call in batch:
+                    if not call.answer.done():
+                        lane.sent = False
+                        if await self._serve(lane, [call]):
+                            self._queue.appendleft(call)
+                return False
+            self._fail(batch, lambda: to_raise(failure, self._where))
+            return False
+        except Unknown as failure:
+            self._last_failure = failure
+            if self._repeatable:
+                return True
+            self._fail(batch, self._unknown)
+            return False
+        except Exception as defect:
+            # A defect in our own code: nobody may be left waiting for it, and everybody should see it.
+            for call in batch:
+                if not call.answer.done():
+                    call.answer.set_exception(defect)
+            return False
+        self._last_failure = None
+        for call, answer in zip(batch, answers, strict=True):
+            if call.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                call.answer.set_exception(answer)
+            else:
+                call.answer.set_result(answer)
+        return False
+
+    def _expire(self) -> None:
+        """Answer every call whose deadline has passed; calls are in order of deadline but for sent-again ones."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for lane, batch in self._sending.items():
+            due = [call for call in batch if call.deadline <= now]
+            self._fail(due, self._unknown if lane.sent else self._not_sent)
+        self._fail([call for call in self._queue if call.deadline <= now], self._not_sent)
+        remaining = [call.deadline for batch in (*self._sending.values(), self._queue) for call in batch]
+        later = [deadline for deadline in remaining if deadline > now]
+        self._watchdog = loop.call_at(min(later), self._expire) if later else None
+
+    def _fail(self, calls: Sequence[_Call[Item, Answer]], error: Callable[[], BaseException]) -> None:
+        for call in calls:
+            if not call.answer.done():
+                call.answer.set_exception(error())
+
+    def _unknown(self) -> BaseException:
+        return OutcomeUnknown(f"{self._where} did not answer; the write may or may not have happened")
+
+    def _not_sent(self) -> BaseException:
+        if self._last_failure is not None:
+            return to_raise(self._last_failure, self._where)
+        return StoreUnavailable(f"{self._where} was too busy to take the call within {self._deadline:g} s")

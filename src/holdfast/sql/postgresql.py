@@ -1,0 +1,264 @@
+"""PostgreSQL: what only it needs, each with its reason.
+
+Touches and creates are joined and run on connections of their own, so that a flood of them cannot delay a revoke,
+and a slow listing cannot delay a touch. Everything else is a plain call.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, cast
+from uuid import UUID
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.errors import StoreUnavailable
+from holdfast.sessions.policy import Policy
+from holdfast.sessions.session import NewRecord, Record
+from holdfast.sessions.store import StoreOptions
+from holdfast.sessions.tokens import TokenDigest
+from holdfast.sql import schema
+from holdfast.sql.address import PostgresqlAddress
+from holdfast.sql.batches import Batch, create_batch, touch_batch
+from holdfast.sql.calls import Answer, Calls, Reading, Writing, discard
+from holdfast.sql.failures import Kind, NotDone, Unknown, kind_of
+from holdfast.sql.joiner import Joiner, Lane
+from holdfast.sql.store import SqlStore
+from holdfast.sql.tables import tables
+
+_TOUCH_LANES: Final = 2
+_CREATE_LANES: Final = 2
+_CONNECT_SECONDS: Final = 3.0
+_POOL_SECONDS: Final = 2.0
+
+log = logging.getLogger("holdfast.sql")
+
+
+class _Connected(Lane):
+    """A lane with a connection that it keeps as long as it works."""
+
+    connection: AsyncConnection | None = None
+    driver: Any = None
+
+
+class PostgresqlStore(SqlStore):
+    """The store contract on PostgreSQL."""
+
+    def __init__(self, address: PostgresqlAddress, options: StoreOptions) -> None:
+        """Prepare a store; connects to nothing yet."""
+        super().__init__(tables(options.schema))
+        self._address = address
+        self._options = options
+        self._pooled = options.pooled or address.pooled
+        self._where = f"PostgreSQL at {address}"
+        self._lanes: list[_Connected] = []
+        self._engine: AsyncEngine | None = None
+
+    async def open(self, policy: Policy, clock: Clock) -> None:
+        """See `Store`."""
+        statements = self._prepare(policy, clock)
+        if self._options.upgrade:
+            await schema.upgrade(self._address, self._options)
+        deadline = self._options.deadline
+        self._engine = _engine(self._address, self._options, self._pooled)
+        self._calls = Calls(self._engine, where=self._where, deadline=deadline, in_transaction=self._pooled)
+        self._touch_batch = touch_batch(self._tables, statements, policy)
+        self._create_batch = create_batch(self._tables, statements, policy)
+        touch_lanes = [_Connected() for _ in range(_TOUCH_LANES)]
+        create_lanes = [_Connected() for _ in range(_CREATE_LANES)]
+        self._lanes = touch_lanes + create_lanes
+        self._touches = Joiner(
+            self._send_touches, touch_lanes, where=self._where, deadline=deadline, repeatable=False
+        )
+        self._creates = Joiner(
+            self._send_creates, create_lanes, where=self._where, deadline=deadline, repeatable=True
+        )
+        try:
+            await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
+            await self.ping()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """See `Store`."""
+        if self._engine is None:
+            return
+        await self._touches.close()
+        await self._creates.close()
+        await self._calls.close()
+        for lane in self._lanes:
+            if lane.connection is not None:
+                await lane.connection.close()
+                lane.connection = None
+        await self._engine.dispose()
+        self._engine = None
+
+    async def ping(self) -> datetime:
+        """See `Store`. A server that is read-only now, such as a standby, is no use: its connections are dropped."""
+        statement, values = self._sql.ping_postgresql, self._bind()
+        row = await self._calls.read(lambda connection: connection.execute(statement, values).one())
+        if row.read_only != "off":
+            await self._drop_pool()
+            raise StoreUnavailable(f"{self._where} is read-only: a standby, or no longer the primary")
+        now: datetime = row.now
+        return now
+
+    async def touch(self, digest: TokenDigest) -> Record | None:
+        """See `Store`."""
+        return await self._touches.call(digest)
+
+    async def create(self, record: NewRecord) -> Record:
+        """See `Store`."""
+        return await self._creates.call(record)
+
+    async def _read(self, reading: Reading[Answer]) -> Answer:
+        return await self._calls.read(reading)
+
+    async def _write(self, writing: Writing[Answer]) -> Answer:
+        return await self._calls.write(writing)
+
+    def _lock_user(self, connection: Connection, user_id: str) -> None:
+        # A statement of its own: the next one then sees what was committed while this one waited.
+        connection.execute(self._sql.lock_user, {"user": user_id})
+
+    # The joined calls
+
+    async def _send_touches(self, lane: Lane, digests: Sequence[TokenDigest]) -> Sequence[Record | None]:
+        activities = Counter(digests)
+        rows = await self._fetch(
+            lane,
+            self._touch_batch,
+            digests=list(activities),
+            activities=list(activities.values()),
+            offset=self._clock.offset,
+        )
+        found = {row[0]: Record._make(row[1:]) for row in map(tuple, rows)}
+        return [found.get(digest) for digest in digests]
+
+    async def _send_creates(self, lane: Lane, records: Sequence[NewRecord]) -> Sequence[Record]:
+        rows = await self._fetch(
+            lane,
+            self._create_batch,
+            ids=[record.id for record in records],
+            digests=[record.digest for record in records],
+            user_ids=[record.user_id for record in records],
+            texts=[record.metadata for record in records],
+            offset=self._clock.offset,
+        )
+        created: dict[UUID, Record] = {row[0]: Record._make(row) for row in map(tuple, rows)}
+        missing = [record.id for record in records if record.id not in created]
+        if missing:
+            # An earlier attempt of ours was committed although its answer was lost.
+            statement, values = self._sql.created, self._bind(ids=missing)
+            earlier = await self._calls.read(lambda connection: connection.execute(statement, values).all())
+            created |= {row.id: Record._make(row) for row in earlier}
+        return [created[record.id] for record in records]
+
+    async def _fetch(self, lane: Lane, batch: Batch, **values: Any) -> Sequence[Any]:
+        """The rows of a batch in a transaction of its own. Raises `NotDone` or `Unknown`, never a driver's error."""
+        lane = cast("_Connected", lane)
+        arguments = batch.arguments(**values)
+        try:
+            driver = await self._driver(lane)
+        except Exception as error:
+            await self._drop(lane)
+            raise NotDone(kind_of(error), error) from error
+        lane.sent = True
+        try:
+            if not self._pooled:
+                return cast("Sequence[Any]", await driver.fetch(batch.text, *arguments))
+            # Behind a pooler two messages may reach two servers, unless a transaction holds them together.
+            async with driver.transaction():
+                return cast("Sequence[Any]", await driver.fetch(batch.text, *arguments))
+        except Exception as error:
+            kind = kind_of(error)
+            if kind in (Kind.LOST, Kind.DROP, Kind.BUG):
+                await self._drop(lane)
+            if kind is Kind.DROP:
+                await self._drop_pool()
+            if kind in (Kind.LOST, Kind.BUG):
+                raise Unknown(error) from error
+            raise NotDone(kind, error) from error
+
+    async def _driver(self, lane: _Connected) -> Any:
+        """The lane's own connection, opened at need. One that closed while it idled is noticed before sending."""
+        if lane.driver is not None and lane.driver.is_closed():
+            await self._drop(lane)
+        if lane.driver is None:
+            assert self._engine is not None
+            lane.connection = await self._engine.connect()
+            lane.driver = (await lane.connection.get_raw_connection()).driver_connection
+        return lane.driver
+
+    async def _drop(self, lane: _Connected) -> None:
+        connection, lane.connection, lane.driver = lane.connection, None, None
+        if connection is not None:
+            await discard(connection)
+
+    async def _drop_pool(self) -> None:
+        """Let go of every idle connection: they lead to a server that does not take writes."""
+        log.warning("%s is read-only; connecting anew to find the primary", self._where)
+        if self._engine is not None:
+            await self._engine.dispose()
+
+
+def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> AsyncEngine:
+    """An engine whose connections have the timeouts, the durability and the time zone that the promises need."""
+    server_timeout = max(0.5, options.deadline * 0.8)
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        connect_args=connect_arguments(address, pooled=pooled, seconds=server_timeout),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=options.connections + _TOUCH_LANES + _CREATE_LANES,
+        max_overflow=0,
+        pool_timeout=min(_POOL_SECONDS, options.deadline),
+        pool_recycle=1800,
+    )
+    event.listen(engine.sync_engine, "handle_error", _mark_disconnects)
+    return engine
+
+
+def _mark_disconnects(context: ExceptionContext) -> None:
+    """SQLAlchemy would keep a connection to a demoted primary for ever: to it, read-only is not a disconnect."""
+    if kind_of(context.original_exception) in (Kind.DROP, Kind.LOST):
+        context.is_disconnect = True
+
+
+def connect_arguments(
+    address: PostgresqlAddress, *, pooled: bool = False, seconds: float | None = None
+) -> dict[str, Any]:
+    """What the driver is told when it connects.
+
+    `seconds` bounds each statement, on the server a little earlier than here, so that most time-outs are definite;
+    `None` means no bound, as migrations need it.
+    """
+    settings = {"application_name": "holdfast"}
+    if not pooled:
+        # A pooler in transaction mode refuses these: it could not keep them apart for its clients.
+        settings |= {
+            "synchronous_commit": "on",
+            "TimeZone": "UTC",
+            "statement_timeout": "0" if seconds is None else str(int(seconds * 1000)),
+            "lock_timeout": "10000" if seconds is None else str(int(min(2.0, seconds * 0.8) * 1000)),
+            "idle_in_transaction_session_timeout": "0" if seconds is None else "10000",
+        }
+    arguments: dict[str, Any] = {
+        "dsn": address.dsn,
+        "timeout": min(_CONNECT_SECONDS, seconds or _CONNECT_SECONDS),
+        "command_timeout": None if seconds is None else seconds * 1.1,
+        "server_settings": settings,
+    }
+    if pooled:
+        # A prepared statement stays behind on a server that the next transaction does not get: so none has a name.
+        arguments |= {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
+        }
+    return arguments

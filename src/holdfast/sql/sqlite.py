@@ -1,0 +1,171 @@
+"""SQLite: what only it needs, each with its reason.
+
+All writes of a process go through one thread and one connection, joined into transactions (`writer.py`). Reads have
+a few connections of their own, which in WAL mode never wait for the writer.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, cast
+
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.errors import StoreRefused, StoreUnavailable
+from holdfast.sessions.policy import Policy
+from holdfast.sessions.session import NewRecord, Record
+from holdfast.sessions.store import StoreOptions
+from holdfast.sessions.tokens import TokenDigest
+from holdfast.sql import schema
+from holdfast.sql.address import SqliteAddress
+from holdfast.sql.calls import Answer, Calls, Reading, Writing
+from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
+from holdfast.sql.joiner import Joiner, Lane
+from holdfast.sql.store import SqlStore
+from holdfast.sql.tables import tables
+from holdfast.sql.writer import OLDEST_SQLITE, WAL_RESET_FIXED, Write, Writer, prepare_file
+
+_READERS: Final = 4
+
+log = logging.getLogger("holdfast.sql")
+
+
+class SqliteStore(SqlStore):
+    """The store contract on a SQLite file."""
+
+    def __init__(self, address: SqliteAddress, options: StoreOptions) -> None:
+        """Prepare a store; touches no file yet."""
+        super().__init__(tables(None))
+        self._address = address
+        self._options = options
+        self._where = f"SQLite file {address}"
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def open(self, policy: Policy, clock: Clock) -> None:
+        """See `Store`."""
+        refuse_library(sqlite3.sqlite_version_info, strict=self._options.strict_sqlite)
+        statements = self._prepare(policy, clock)
+        prepare_file(self._address.path)
+        if self._options.upgrade is not False:
+            await schema.upgrade(self._address, self._options)
+        deadline = self._options.deadline
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast-writer")
+        self._writer = Writer(self._address.path, statements, clock)
+        self._writes = Joiner[Write, Any](
+            self._send, [Lane()], where=self._where, deadline=deadline, repeatable=False
+        )
+        self._readers = _readers(self._address.path)
+        self._calls = Calls(self._readers, where=self._where, deadline=deadline)
+        try:
+            await self._in_thread(self._writer.open)
+            await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
+            await self.ping()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, Exception) and kind_of(error) is not Kind.BUG:
+                raise to_raise(error, self._where) from error
+            raise
+
+    async def close(self) -> None:
+        """See `Store`."""
+        if self._thread is None:
+            return
+        await self._writes.close()
+        await self._calls.close()
+        await self._readers.dispose()
+        # Last, so that closing the last connection moves the log into the file.
+        await self._in_thread(self._writer.close)
+        self._thread.shutdown(wait=True)
+        self._thread = None
+
+    async def ping(self) -> datetime:
+        """See `Store`. While the last write failed on the disk, this one has to reach it."""
+        statement, values = self._sql.ping, self._bind()
+
+        def writing(connection: Connection, again: bool) -> datetime:
+            if self._writer.failing:
+                self._writer.probe(connection, again)
+            return cast("datetime", connection.scalars(statement, values).one())
+
+        return await self._write(writing)
+
+    async def touch(self, digest: TokenDigest) -> Record | None:
+        """See `Store`."""
+        return cast("Record | None", await self._writes.call(digest))
+
+    async def create(self, record: NewRecord) -> Record:
+        """See `Store`."""
+        statement, created = self._sql.create, self._sql.created
+        values = self._bind(
+            new_id=record.id, new_digest=record.digest, new_user_id=record.user_id, text=record.metadata
+        )
+
+        def writing(connection: Connection, _: bool) -> Record:
+            row = connection.execute(statement, values).one_or_none()
+            return Record._make(row or connection.execute(created, self._bind(ids=[record.id])).one())
+
+        return await self._write(writing)
+
+    async def _read(self, reading: Reading[Answer]) -> Answer:
+        return await self._calls.read(reading)
+
+    async def _write(self, writing: Writing[Answer]) -> Answer:
+        return cast("Answer", await self._writes.call(writing))
+
+    async def _send(self, lane: Lane, writes: Sequence[Write]) -> Sequence[Any]:
+        return await self._in_thread(self._writer.write, lane, writes)
+
+    async def _in_thread(self, work: Any, *arguments: Any) -> Any:
+        if self._thread is None:
+            raise NotDone(Kind.FULL, StoreUnavailable(f"{self._where} is closed"))
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def refuse_library(version: tuple[int, ...], *, strict: bool) -> None:
+    """Check the SQLite library this process runs on.
+
+    Raises `StoreRefused` for one that is too old to use, and, when strict, for one with the WAL-reset race; warns
+    about the latter otherwise: Holdfast keeps its own processes off each other, but not other programs.
+    """
+    shown = ".".join(map(str, version))
+    if version < OLDEST_SQLITE:
+        raise StoreRefused(f"SQLite {shown} is too old: Holdfast needs {'.'.join(map(str, OLDEST_SQLITE))} or newer")
+    if version >= WAL_RESET_FIXED:
+        return
+    warning = (
+        f"SQLite {shown} has the WAL-reset race (3.7.0 to 3.51.2): a file that several programs write at once may be "
+        f"damaged. Holdfast's own processes take turns; let no other program write the file, or use SQLite "
+        f"{'.'.join(map(str, WAL_RESET_FIXED))} or newer"
+    )
+    if strict:
+        raise StoreRefused(warning)
+    log.warning("%s", warning)
+
+
+def _readers(path: Path) -> AsyncEngine:
+    readers = create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=_READERS,
+        max_overflow=0,
+        pool_timeout=2.0,
+        connect_args={"timeout": 0.5},
+    )
+
+    @event.listens_for(readers.sync_engine, "connect")
+    def prepare(driver: Any, _: object) -> None:
+        cursor = driver.cursor()
+        # A reader that closes last must not write a checkpoint either: that is the writer's, under its lock.
+        for pragma in ("query_only = ON", "mmap_size = 0", "wal_autocheckpoint = 0"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return readers
+

@@ -1,0 +1,252 @@
+"""What the two stores share: each method of the contract as one reading or one writing.
+
+Readings and writings are plain synchronous functions of a SQLAlchemy connection, so that the same one runs on
+PostgreSQL through the asynchronous driver and on SQLite in the writer's thread.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Row
+
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.errors import StoreUnavailable
+from holdfast.sessions.policy import Policy
+from holdfast.sessions.session import End, EndReason, NewRecord, Record, WhyEnded
+from holdfast.sessions.store import Key
+from holdfast.sessions.tokens import TokenDigest
+from holdfast.sql.calls import Answer, Reading, Writing
+from holdfast.sql.statements import Statements
+from holdfast.sql.tables import Tables
+
+TICKET_LIFETIME: Final = timedelta(seconds=30)
+HOOKS_LEASE: Final = timedelta(days=7)
+
+
+class SqlStore(ABC):
+    """The store contract on SQL, but for how a reading, a writing and the two joined calls reach the database."""
+
+    def __init__(self, tables: Tables) -> None:
+        """Keep the tables; the statements come with the policy, when it is opened."""
+        self._tables = tables
+        self._statements: Statements | None = None
+        self._clock = Clock()
+
+    @abstractmethod
+    async def _read(self, reading: Reading[Answer]) -> Answer: ...
+
+    @abstractmethod
+    async def _write(self, writing: Writing[Answer]) -> Answer: ...
+
+    @abstractmethod
+    async def create(self, record: NewRecord) -> Record:
+        """See `Store`."""
+
+    @abstractmethod
+    async def touch(self, digest: TokenDigest) -> Record | None:
+        """See `Store`."""
+
+    @property
+    def _sql(self) -> Statements:
+        if self._statements is None:
+            raise StoreUnavailable("the store is not open")
+        return self._statements
+
+    def _prepare(self, policy: Policy, clock: Clock) -> Statements:
+        self._clock = clock
+        self._statements = Statements(self._tables, policy)
+        return self._statements
+
+    def _bind(self, key: Key | None = None, **values: Any) -> dict[str, Any]:
+        """The values of a statement: the offset always, and a key as the two names every key has."""
+        values["offset"] = self._clock.offset
+        if key is not None:
+            values["key_id"], values["key_digest"] = (key, None) if isinstance(key, UUID) else (None, key)
+        return values
+
+    # Reading
+
+    async def ping(self) -> datetime:
+        """See `Store`."""
+        statement = self._sql.ping
+        values = self._bind()
+        return await self._read(lambda connection: connection.scalars(statement, values).one())
+
+    async def get(self, key: Key) -> Record | None:
+        """See `Store`."""
+        statement, values = self._sql.get, self._bind(key)
+        return await self._read(lambda connection: _record(connection.execute(statement, values).one_or_none()))
+
+    async def why(self, digest: TokenDigest) -> WhyEnded | None:
+        """See `Store`."""
+        statement, values = self._sql.why, self._bind(asked=digest)
+        row = await self._read(lambda connection: connection.execute(statement, values).first())
+        if row is None:
+            return "unknown"
+        if row.live and (row.present or row.in_grace):
+            return None
+        reason: WhyEnded = row.reason
+        return reason if row.present else "replaced"
+
+    async def end_of(self, id: UUID) -> End | None:
+        """See `Store`."""
+        statement, values = self._sql.end_of, self._bind(id)
+        ends = await self._read(lambda connection: _ends(connection.execute(statement, values).all()))
+        return ends[0] if ends else None
+
+    async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:
+        """See `Store`."""
+        statement = self._sql.list_live(of_user=user_id is not None, after=after is not None)
+        values = self._bind(limit=limit)
+        if user_id is not None:
+            values["user"] = user_id
+        if after is not None:
+            values["after"] = after
+        rows = await self._read(lambda connection: connection.execute(statement, values).all())
+        return [Record._make(row) for row in rows]
+
+    async def count_live(self) -> int:
+        """See `Store`."""
+        statement, values = self._sql.count_live, self._bind()
+        return await self._read(lambda connection: connection.scalars(statement, values).one())
+
+    async def untold(self, limit: int, older_than: timedelta) -> list[End]:
+        """See `Store`."""
+        statement, values = self._sql.untold, self._bind(limit=limit, older_than=older_than)
+        return await self._read(lambda connection: _ends(connection.execute(statement, values).all()))
+
+    # Writing
+
+    async def extend(self, key: Key, by: timedelta) -> datetime | None:
+        """See `Store`."""
+        statement, values = self._sql.extend, self._bind(key, by=by)
+        return await self._write(lambda connection, _: connection.scalars(statement, values).one_or_none())
+
+    async def rotate(self, digest: TokenDigest, successor: TokenDigest) -> Record | None:
+        """See `Store`."""
+        statement, found = self._sql.rotate, self._sql.get
+        values = self._bind(old=digest, successor=successor)
+
+        def writing(connection: Connection, _: bool) -> Record | None:
+            row = connection.execute(statement, values).one_or_none()
+            # A successor that is there already is this very call's earlier attempt: nobody else knows it.
+            return _record(row or connection.execute(found, self._bind(successor)).one_or_none())
+
+        return await self._write(writing)
+
+    async def set_metadata(self, key: Key, version: int, metadata: str) -> Record | None:
+        """See `Store`."""
+        statement, values = self._sql.set_metadata, self._bind(key, version=version, text=metadata)
+        return await self._write(lambda connection, _: _record(connection.execute(statement, values).one_or_none()))
+
+    async def end(self, key: Key, reason: EndReason) -> End | None:
+        """See `Store`."""
+        statement, ended = self._sql.end, self._sql.ended
+
+        def writing(connection: Connection, again: bool) -> End | None:
+            row = connection.execute(statement, self._bind(key, reason=reason)).one_or_none()
+            if row is None and again:
+                row = connection.execute(ended, self._bind(key)).one_or_none()
+            ends = _ends([] if row is None else [row])
+            return ends[0] if ends else None
+
+        return await self._write(writing)
+
+    async def end_user(self, user_id: str, keep: UUID | None, reason: EndReason) -> list[End]:
+        """See `Store`."""
+        statement, ended = self._sql.end_user(keep=keep is not None), self._sql.ended_among
+        values = self._bind(user=user_id, reason=reason)
+        if keep is not None:
+            values["keep"] = keep
+        earlier: set[UUID] = set()
+
+        def writing(connection: Connection, again: bool) -> list[End]:
+            self._lock_user(connection, user_id)
+            ends = _ends(connection.execute(statement, values).all())
+            if again and earlier:
+                # What an attempt of unknown outcome did end belongs to this call's answer too.
+                ends += _ends(connection.execute(ended, self._bind(ids=list(earlier))).all())
+            earlier.update(UUID(end.id) for end in ends)
+            return ends
+
+        return await self._write(writing)
+
+    async def erase_user(self, user_id: str) -> int:
+        """See `Store`."""
+        statement, values = self._sql.erase_user, self._bind(user=user_id)
+        most = 0
+
+        def writing(connection: Connection, again: bool) -> int:
+            nonlocal most
+            self._lock_user(connection, user_id)
+            count = len(connection.execute(statement, values).all())
+            most = max(count, most) if again else count
+            return most
+
+        return await self._write(writing)
+
+    def _lock_user(self, connection: Connection, user_id: str) -> None:
+        """Wait for the user's creates under way. SQLite has one writer at a time, so there it is nothing."""
+
+    async def create_ticket(self, digest: TokenDigest, session: TokenDigest, origin: str | None) -> datetime | None:
+        """See `Store`."""
+        statement, ticket = self._sql.create_ticket, self._sql.ticket
+        values = self._bind(ticket=digest, ticket_origin=origin, lifetime=TICKET_LIFETIME, asked=session)
+
+        def writing(connection: Connection, again: bool) -> datetime | None:
+            if again and (kept := connection.scalars(ticket, self._bind(ticket=digest)).one_or_none()) is not None:
+                return kept
+            return connection.scalars(statement, values).one_or_none()
+
+        return await self._write(writing)
+
+    async def take_ticket(self, digest: TokenDigest, origin: str | None) -> UUID | None:
+        """See `Store`."""
+        statement, values = self._sql.take_ticket, self._bind(asked=digest)
+        taken: list[Row[Any]] = []
+
+        def writing(connection: Connection, again: bool) -> UUID | None:
+            rows = connection.execute(statement, values).all() or (taken if again else [])
+            taken[:] = rows
+            return next((row.session_id for row in rows if row.fresh and row.origin == origin), None)
+
+        return await self._write(writing)
+
+    # The sweep
+
+    async def mark_expired(self, limit: int) -> list[End]:
+        """See `Store`."""
+        statement, values = self._sql.mark_expired, self._bind(limit=limit)
+        return await self._write(lambda connection, _: _ends(connection.execute(statement, values).all()))
+
+    async def told(self, ids: Sequence[UUID]) -> None:
+        """See `Store`."""
+        statement, values = self._sql.told, self._bind(ids=list(ids))
+        await self._write(lambda connection, _: connection.execute(statement, values) and None)
+
+    async def expect_hooks(self) -> None:
+        """See `Store`."""
+        statement, values = self._sql.expect_hooks, self._bind()
+        await self._write(lambda connection, _: connection.execute(statement, values) and None)
+
+    async def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
+        """See `Store`."""
+        sessions, tickets = self._sql.delete_ended, self._sql.delete_tickets
+        values = self._bind(limit=limit, older_than=older_than, reasons=list(reasons), hooks_lease=HOOKS_LEASE)
+
+        def writing(connection: Connection, _: bool) -> int:
+            connection.execute(tickets, self._bind())
+            return len(connection.execute(sessions, values).all())
+
+        return await self._write(writing)
+
+
+def _record(row: Row[Any] | None) -> Record | None:
+    return None if row is None else Record._make(row)
+
+
+def _ends(rows: Sequence[Row[Any]]) -> list[End]:
+    return [End(str(row.id), row.user_id, row.reason, row.ended_at) for row in rows]

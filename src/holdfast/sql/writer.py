@@ -1,0 +1,296 @@
+"""SQLite's single writer: one thread with one connection, which does a whole batch of writes in one transaction.
+
+Every process on a file has one. A batch is BEGIN IMMEDIATE, a statement or a few per item, COMMIT, and only then the
+answers. SQLite's write lock is what keeps the processes apart.
+"""
+
+import fcntl
+import logging
+import os
+import sqlite3
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.pool import StaticPool
+
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.errors import AuthorityMoved, StoreRefused
+from holdfast.sessions.session import Record
+from holdfast.sessions.tokens import TokenDigest
+from holdfast.sql.failures import Kind, NotDone, Unknown, kind_of, to_raise
+from holdfast.sql.joiner import Lane
+from holdfast.sql.statements import Statements
+from holdfast.sql.tables import instant, microseconds
+
+Write = TokenDigest | Callable[[Connection, bool], Any]
+"""One write: a digest is a touch; anything else is done with the connection."""
+
+_BUSY_MILLISECONDS: Final = 500
+_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+_LOCK_PAUSE_SECONDS: Final = 0.005
+# SQLite 3.7.0 to 3.51.2: a checkpoint that resets the log while another connection writes can lose pages.
+WAL_RESET_FIXED: Final = (3, 51, 3)
+OLDEST_SQLITE: Final = (3, 35, 0)
+
+log = logging.getLogger("holdfast.sql")
+
+
+class Writer:
+    """The writing half of a SQLite store. Everything but `__init__` runs in its one thread."""
+
+    def __init__(self, path: Path, statements: Statements, clock: Clock) -> None:
+        """Prepare it; `open` connects."""
+        self._path = path
+        self._where = f"SQLite file {path}"
+        self._statements = statements
+        self._clock = clock
+        self._touch = _Touch(statements)
+        self._engine: Engine | None = None
+        self._lock: int | None = None
+        self._file: tuple[int, int] | None = None
+        self._next_checkpoint = 0.0
+        self.failing = False
+        """Whether the last write that reached the disk failed: then a ping has to write to be believed."""
+
+    def open(self) -> None:
+        """Connect. The file is there already."""
+        self._lock = os.open(f"{self._path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._engine = engine(self._path)
+        self._connection = self._engine.connect()
+        self._driver = _driver(self._connection)
+        self._file = _identity(self._path)
+
+    def close(self) -> None:
+        """Let go of the file. Safe to repeat."""
+        if self._engine is not None:
+            self._connection.close()
+            self._engine.dispose()
+            self._engine = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def write(self, lane: Lane, writes: Sequence[Write]) -> list[Any]:
+        """One batch: answers in order, an error in place of an answer for a write that failed alone.
+
+        Raises `NotDone` when nothing of it was done, `Unknown` when the commit's outcome is not known.
+        """
+        self._refuse_replaced()
+        with self._locked(fcntl.LOCK_SH):
+            self._statement("BEGIN IMMEDIATE")
+            lane.sent = True
+            try:
+                answers = self._answers(writes)
+            except BaseException as error:
+                self._roll_back()
+                self.failing = kind_of(error) in (Kind.FULL, Kind.LOST)
+                raise NotDone(_definite(kind_of(error)), error) from error
+            try:
+                self._driver.execute("COMMIT")
+            except sqlite3.Error as error:
+                self.failing = True
+                kind = kind_of(error)
+                # Still in the transaction means that it can be, and is, undone.
+                undone = self._driver.in_transaction and self._roll_back()
+                if undone or kind is Kind.FULL:
+                    raise NotDone(_definite(kind), error) from error
+                raise Unknown(error) from error
+            self.failing = False
+        self._checkpoint_at_need()
+        return answers
+
+    def probe(self, _: Connection, __: bool) -> None:
+        """A write that changes nothing but must reach the disk."""
+        self._driver.execute("UPDATE holdfast_control SET epoch = epoch WHERE id = 1")
+
+    def _answers(self, writes: Sequence[Write]) -> list[Any]:
+        (authority,) = self._driver.execute("SELECT authority FROM holdfast_control WHERE id = 1").fetchone()
+        if authority != "here":
+            raise AuthorityMoved(f"{self._where} does not accept writes any more")
+        activities = Counter(write for write in writes if isinstance(write, bytes))
+        touched: dict[bytes, Record | None] = {}
+        answers: list[Any] = []
+        for write in writes:
+            if not isinstance(write, bytes):
+                answers.append(self._alone(write))
+                continue
+            if write not in touched:
+                touched[write] = self._touch(self._driver, write, activities[write], self._clock)
+            answers.append(touched[write])
+        return answers
+
+    def _alone(self, write: Callable[[Connection, bool], Any]) -> Any:
+        """The answer of one write, or its error if it fails without taking the batch with it.
+
+        No write is done again here after an unknown outcome, hence the False.
+        """
+        self._driver.execute("SAVEPOINT one")
+        try:
+            answer = write(self._connection, False)
+        except Exception as error:
+            if not self._driver.in_transaction or kind_of(error) not in (Kind.INPUT, Kind.BUG):
+                raise
+            self._driver.execute("ROLLBACK TO one")
+            self._driver.execute("RELEASE one")
+            return to_raise(error, self._where)
+        self._driver.execute("RELEASE one")
+        return answer
+
+    def _statement(self, text: str) -> None:
+        try:
+            self._driver.execute(text)
+        except sqlite3.Error as error:
+            self.failing = kind_of(error) is not Kind.RETRY
+            raise NotDone(_definite(kind_of(error)), error) from error
+
+    def _roll_back(self) -> bool:
+        with suppress(sqlite3.Error):
+            if self._driver.in_transaction:
+                self._driver.execute("ROLLBACK")
+            return True
+        return False
+
+    def _refuse_replaced(self) -> None:
+        """A file that was renamed or deleted still takes writes, in WAL mode even silently: nobody would find them."""
+        if _identity(self._path) != self._file:
+            error = StoreRefused(
+                f"{self._where} was replaced or deleted while it was open; stop all processes that use it, "
+                "put the right file in place and start again"
+            )
+            raise NotDone(Kind.REFUSED, error)
+
+    @contextmanager
+    def _locked(self, kind: int, *, wait: bool = True) -> Iterator[bool]:
+        """Keep writers of other processes (shared) and checkpoints (exclusive) off each other.
+
+        SQLite libraries with the WAL-reset race need it; the rest lose two system calls per batch.
+        """
+        assert self._lock is not None
+        limit = time.monotonic() + _BUSY_MILLISECONDS / 1000
+        while True:
+            try:
+                fcntl.flock(self._lock, kind | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if not wait:
+                    yield False
+                    return
+                if time.monotonic() > limit:
+                    raise NotDone(Kind.RETRY, error) from error
+                time.sleep(_LOCK_PAUSE_SECONDS)
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _checkpoint_at_need(self) -> None:
+        """Move the log into the file once it has grown, when no other process of ours writes at that moment."""
+        now = time.monotonic()
+        with suppress(OSError):
+            if now < self._next_checkpoint or os.stat(f"{self._path}-wal").st_size < _CHECKPOINT_BYTES:
+                return
+            self._next_checkpoint = now + 1.0
+            with self._locked(fcntl.LOCK_EX, wait=False) as alone, suppress(sqlite3.Error):
+                if alone:
+                    # A reader may be in the way: then what can be moved is moved, and nobody waits for the rest.
+                    self._driver.execute("PRAGMA busy_timeout = 0").fetchall()
+                    self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._driver.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchall()
+
+
+class _Touch:
+    """The touch on the driver's own connection: it is most of what a writer does."""
+
+    def __init__(self, statements: Statements) -> None:
+        compiled: Any = statements.touch.compile(dialect=sqlite_dialect.dialect())  # type: ignore[no-untyped-call]
+        self._text: str = compiled.string
+        self._order: tuple[str, ...] = tuple(compiled.positiontup)
+        fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._fixed = {name: microseconds(span) for name, span in fixed.items()}
+
+    def __call__(self, driver: sqlite3.Connection, digest: bytes, activities: int, clock: Clock) -> Record | None:
+        values = {"asked": digest, "activities": activities, "offset": microseconds(clock.offset), **self._fixed}
+        row = driver.execute(self._text, [values[name] for name in self._order]).fetchone()
+        if row is None:
+            return None
+        id, user_id, metadata, version, created_at, expires_at, last_activity, count = row
+        times = instant(created_at), instant(expires_at), instant(last_activity)
+        return Record(UUID(hex=id), user_id, metadata, version, *times, count)
+
+
+def engine(path: Path) -> Engine:
+    """A synchronous engine with one connection, for the writer and for migrations, durable and in WAL mode."""
+    made = create_engine(
+        f"sqlite+pysqlite:///{path}",
+        poolclass=StaticPool,
+        # The driver must not begin transactions by itself: a deferred one that reads and then writes fails at once.
+        isolation_level="AUTOCOMMIT",
+        connect_args={"check_same_thread": False, "timeout": _BUSY_MILLISECONDS / 1000},
+    )
+
+    @event.listens_for(made, "connect")
+    def prepare(driver: sqlite3.Connection, _: object) -> None:
+        driver.execute("PRAGMA journal_mode = WAL").fetchall()
+        driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("PRAGMA foreign_keys = ON")
+        driver.execute("PRAGMA mmap_size = 0").fetchall()
+        driver.execute("PRAGMA journal_size_limit = 67108864").fetchall()
+        # Checkpoints are made under our own lock, see `_checkpoint_at_need`.
+        driver.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+
+    return made
+
+
+def prepare_file(path: Path) -> None:
+    """Make the file, owner-only whatever the umask, and its directory. An existing one is left as it is.
+
+    Raises `StoreRefused` for a symbolic link, which could lead the sessions anywhere, and for what is not a file.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        _refuse_strange(path)
+    except OSError as error:
+        raise StoreRefused(
+            f"SQLite file {path} cannot be made ({error.strerror}); check the path and the permissions of its directory"
+        ) from error
+
+
+def _refuse_strange(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except OSError as error:
+        raise StoreRefused(f"SQLite file {path} cannot be opened ({error.strerror}); check the path") from error
+    if stat.S_ISLNK(mode):
+        raise StoreRefused(f"{path} is a symbolic link; give the path of the file itself")
+    if not stat.S_ISREG(mode):
+        raise StoreRefused(f"{path} is not a file; give the path of a SQLite file")
+    if mode & 0o077:
+        log.warning("others than the owner may open %s; `chmod 600` it, and its -wal and -shm", path)
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+def _definite(kind: Kind) -> Kind:
+    """A failure before the commit: whatever its kind, it was rolled back."""
+    return Kind.FULL if kind is Kind.LOST else kind
