@@ -22,12 +22,21 @@ from tests.support.postgres import PostgresCluster
 MakeServer = Callable[..., PostgresCluster]
 
 
-@pytest.fixture(params=binaries.VERSIONS)
-def server(request: pytest.FixtureRequest, broken_postgres: MakeServer) -> PostgresCluster:
-    """A server to break, once for each version, with a table `marks`."""
-    made = broken_postgres(request.param)
-    made.execute("CREATE TABLE marks (n integer)", "INSERT INTO marks VALUES (1)")
-    return made
+@pytest.fixture(scope="module", params=binaries.VERSIONS)
+def shared(request: pytest.FixtureRequest) -> Iterator[PostgresCluster]:
+    """One server of each version for this module; its tests break it and put it right again."""
+    made = PostgresCluster.create(request.param)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def server(shared: PostgresCluster) -> PostgresCluster:
+    """That server, running, with a table `marks` of one row, 1."""
+    if not shared.running:
+        shared.start()
+    shared.execute("DROP TABLE IF EXISTS marks", "CREATE TABLE marks AS SELECT 1 AS n")
+    return shared
 
 
 @contextlib.contextmanager
@@ -134,6 +143,7 @@ def test_standby_takes_over(server: PostgresCluster, tmp_path: Path) -> None:
         assert marks(server) == marks(standby) == [1, 2, 4]
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
             server.execute("INSERT INTO marks VALUES (9)")
+        server.promote()
 
 
 def test_read_only_and_back(server: PostgresCluster) -> None:
@@ -168,6 +178,7 @@ async def test_restricted_role(server: PostgresCluster) -> None:
             await connection.execute(statement)
     await connection.close()
     server.drop_role(address, "postgres")
+    server.execute("DROP SCHEMA app CASCADE")
 
 
 def test_identities(broken_postgres: MakeServer) -> None:

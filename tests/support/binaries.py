@@ -155,3 +155,9 @@ def run(command: Sequence[str | Path], *, extra: Mapping[str, str] | None = None
     if done.returncode != 0:
         raise RuntimeError(f"{Path(command[0]).name} failed ({done.returncode}): {done.stderr}")
     return done.stdout
+
+
+def has_tls(version: int) -> bool:
+    """Whether this version was built with TLS; the wheel's were not, see `tests.support.tls`."""
+    options = run([programs(version) / "pg_config", "--configure"])
+    return "--with-ssl" in options or "--with-openssl" in options
