@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
-from uuid import UUID
 
 from holdfast.sessions import metadata as metadata_rules
 from holdfast.sessions.clock import Clock

@@ -4,7 +4,8 @@
 - `MemoryStore` is the reference store, for tests that need no database.
 - `FaultyStore` goes around any store and fails on demand.
 - `holdfast.testing.suite.StoreSuite` holds a store to the contract, and
-  `holdfast.testing.machine.run_machine` does so with random histories. Both need pytest and hypothesis (`pip install holdfast[testing]`).
+  `holdfast.testing.machine.run_machine` does so with random histories.
+  Both need pytest and hypothesis (`pip install holdfast[testing]`).
 """
 
 from holdfast.memory import MemoryStore

@@ -8,28 +8,39 @@
         async def same_store(self):
             return MyStore(the_same_place())      # a second server; or leave it out
 
-Every promise of `holdfast.sessions.store` is tried through the `SessionManager`, or on the store itself where
-the manager would hide it. Time is moved, never waited for. The tests run under pytest-asyncio in either mode.
+Every promise of `holdfast.sessions.store` is tried through the `SessionManager`, or on the store where the
+manager would hide it. Time is moved, never waited for. The tests run under pytest-asyncio in either mode.
 """
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(
-        f"holdfast.testing.suite_{noun}"
-        for noun in ("base", "lifecycle", "time", "rotation", "metadata", "races", "counts")
-    )
-)
+PARTS = "base lifecycle time rotation metadata users tickets ends sweep races counts".split()
+pytest.register_assert_rewrite(*(f"holdfast.testing.suite_{part}" for part in PARTS))
 
 from holdfast.testing.suite_counts import CountSuite
+from holdfast.testing.suite_ends import EndsSuite
 from holdfast.testing.suite_lifecycle import LifecycleSuite
 from holdfast.testing.suite_metadata import MetadataSuite
 from holdfast.testing.suite_races import RaceSuite
 from holdfast.testing.suite_rotation import RotationSuite
+from holdfast.testing.suite_sweep import SweepSuite
+from holdfast.testing.suite_tickets import TicketSuite
 from holdfast.testing.suite_time import TimeSuite
+from holdfast.testing.suite_users import UsersSuite
 
 __all__ = ["StoreSuite"]
 
 
-class StoreSuite(LifecycleSuite, TimeSuite, RotationSuite, MetadataSuite, RaceSuite, CountSuite):
+class StoreSuite(
+    LifecycleSuite,
+    TimeSuite,
+    RotationSuite,
+    MetadataSuite,
+    UsersSuite,
+    TicketSuite,
+    EndsSuite,
+    SweepSuite,
+    RaceSuite,
+    CountSuite,
+):
     """Everything a store has to do. See `SuiteBase` for what a subclass gives and may set."""
