@@ -33,7 +33,8 @@ def number(low: float, high: float, unit: str) -> Kind:
 
 def number_or_none(low: float, high: float, unit: str) -> Kind:
     """A number of something, or the word `none`."""
-    return Kind(f"{unit}, from {low:.12g} to {high:.12g}, or none", partial(_number_or_none, low=low, high=high))
+    allowed = f"{unit}, from {low:.12g} to {high:.12g}, or none"
+    return Kind(allowed, partial(_number_or_none, low=low, high=high))
 
 
 def whole(low: int, high: int, unit: str) -> Kind:

@@ -13,8 +13,8 @@ _INTRODUCTION: Final = """\
 
 Environment variables, read once at start. The server and the command line also read a file `.env` in the
 current directory; the environment wins. A secret may come from a file instead, named by the variable with
-`_FILE` at its end (`DATABASE_URL_FILE` and `HOLDFAST_DATABASE_URL_FILE` both work). An empty variable counts as
-not set, and an unknown `HOLDFAST_…` name is refused.
+`_FILE` at its end (`DATABASE_URL_FILE` and `HOLDFAST_DATABASE_URL_FILE` both work). An empty variable counts
+as not set, and an unknown `HOLDFAST_…` name is refused.
 
 This page is made by `python -m holdfast.settings.reference`.
 

@@ -1,0 +1,218 @@
+"""What goes over the wire: request bodies, which take nothing they do not name, and the shapes of answers."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from holdfast.sessions.session import NewSession, Session
+from holdfast.web.responses import timestamp
+
+_ID: Final = "01938a5e-7b1c-7f3e-8f4a-2b6f0c9d1e22"
+_TOKEN: Final = "hfs_…"  # noqa: S105 - an example that opens nothing
+_TIME: Final = "2026-11-22T10:00:00.000000Z"
+_SESSION: Final[dict[str, Any]] = {
+    "id": _ID,
+    "user_id": "u1",
+    "metadata": {"lang": "ko"},
+    "created_at": _TIME,
+    "expires_at": "2026-11-23T10:00:00.000000Z",
+    "last_activity": "2026-11-22T11:30:00.000000Z",
+    "request_count": 7,
+}
+
+
+def _taking(*examples: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": list(examples)})
+
+
+def _showing(*examples: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
+
+
+Metadata = Annotated[
+    dict[str, Any],
+    Field(description="A JSON object: at most 64 keys, depth 16, 16 KiB; integers within ±2^53."),
+]
+Changes = Annotated[
+    dict[str, Any],
+    Field(description="Merged into the metadata after RFC 7396: null removes a key, an object is merged."),
+]
+Time = Annotated[
+    str, Field(description="RFC 3339, UTC, with microseconds.", json_schema_extra={"format": "date-time"})
+]
+
+
+class CreateBody(BaseModel):
+    """A session to begin."""
+
+    model_config = _taking({"user_id": "u1", "metadata": {"lang": "ko"}}, {})
+    user_id: Annotated[
+        str | None, Field(description="Whose it is, 1 to 255 characters; absent: anonymous.")
+    ] = None
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class ValidateBody(BaseModel):
+    """A token to check."""
+
+    model_config = _taking({"token": _TOKEN})
+    token: str
+
+
+class MetadataBody(BaseModel):
+    """Changes to metadata, and to nothing else."""
+
+    model_config = _taking({"changes": {"lang": "en", "draft": None}})
+    changes: Changes
+
+
+class ExtendBody(BaseModel):
+    """How far from now the session shall live."""
+
+    model_config = _taking({"hours": 24})
+    hours: Annotated[float, Field(gt=0, description="From now; never past the cap.")] = 24
+
+
+class TicketBody(BaseModel):
+    """Where a ticket will be used."""
+
+    model_config = _taking({"origin": "https://app.example.com"}, {})
+    origin: Annotated[
+        str | None, Field(description="The Origin header of the handshake; absent: it carries none.")
+    ] = None
+
+
+class CreatedAnswer(BaseModel):
+    """A session's token, shown this once."""
+
+    model_config = _showing({"id": _ID, "token": _TOKEN, "expires_at": _TIME})
+    id: str
+    token: str
+    expires_at: Time
+
+
+class SessionAnswer(BaseModel):
+    """A live session."""
+
+    model_config = _showing(_SESSION)
+    id: str
+    user_id: str | None
+    metadata: dict[str, Any]
+    created_at: Time
+    expires_at: Time
+    last_activity: Time
+    request_count: int
+
+
+class ValidateAnswer(BaseModel):
+    """Whether a token opens a session; the same answer for one that is unknown, expired or revoked."""
+
+    model_config = _showing({"active": True, "session": _SESSION}, {"active": False, "session": None})
+    active: bool
+    session: SessionAnswer | None
+
+
+class PageAnswer(BaseModel):
+    """Live sessions, oldest first. `next` is the `after` of the next page, null on the last one."""
+
+    model_config = _showing({"sessions": [_SESSION], "next": None})
+    sessions: list[SessionAnswer]
+    next: str | None
+
+
+class DeviceAnswer(SessionAnswer):
+    """A session of the asking user."""
+
+    model_config = _showing({**_SESSION, "current": True})
+    current: bool
+
+
+class DevicesAnswer(BaseModel):
+    """The asking user's live sessions, this one among them."""
+
+    model_config = _showing({"sessions": [{**_SESSION, "current": True}], "next": None})
+    sessions: list[DeviceAnswer]
+    next: str | None
+
+
+class ExpiryAnswer(BaseModel):
+    """The resulting expiry."""
+
+    model_config = _showing({"expires_at": _TIME})
+    expires_at: Time
+
+
+class TicketAnswer(BaseModel):
+    """A one-time ticket for a WebSocket handshake."""
+
+    model_config = _showing({"ticket": "hft_…", "expires_at": _TIME})
+    ticket: str
+    expires_at: Time
+
+
+class RevokedAnswer(BaseModel):
+    """How many sessions ended."""
+
+    model_config = _showing({"revoked": 3})
+    revoked: int
+
+
+class ErasedAnswer(BaseModel):
+    """How many sessions, live or ended, were deleted."""
+
+    model_config = _showing({"erased": 5})
+    erased: int
+
+
+class RemovedAnswer(BaseModel):
+    """How many expired sessions were removed."""
+
+    model_config = _showing({"removed": 12})
+    removed: int
+
+
+class StatsAnswer(BaseModel):
+    """What is cheap to know. Durations are seconds; null means no limit."""
+
+    model_config = _showing(
+        {
+            "active_sessions": 42,
+            "store_time": _TIME,
+            "lifetime_seconds": 86400.0,
+            "idle_timeout_seconds": None,
+            "max_lifetime_seconds": 2592000.0,
+        }
+    )
+    active_sessions: int
+    store_time: Time
+    lifetime_seconds: float
+    idle_timeout_seconds: float | None
+    max_lifetime_seconds: float | None
+
+
+class ErrorAnswer(BaseModel):
+    """Why not. `correlation_id` from status 500 up: it is in the server's log."""
+
+    model_config = _showing({"error": "invalid", "message": "body.hours: Input should be greater than 0"})
+    error: str
+    message: str
+    correlation_id: str | None = None
+
+
+def session_body(session: Session) -> Mapping[str, Any]:
+    """A session in the form of `SessionAnswer`."""
+    return {
+        "id": session.id,
+        "user_id": session.user_id,
+        "metadata": session.metadata,
+        "created_at": timestamp(session.created_at),
+        "expires_at": timestamp(session.expires_at),
+        "last_activity": timestamp(session.last_activity),
+        "request_count": session.request_count,
+    }
+
+
+def created_body(new: NewSession) -> Mapping[str, Any]:
+    """A new token in the form of `CreatedAnswer`: with create and rotate, the only answers that hold one."""
+    return {"id": new.id, "token": new.token, "expires_at": timestamp(new.expires_at)}

@@ -1,0 +1,114 @@
+"""What only the operator may do: see every session, end any of them, erase a user, clean up."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Response, Security
+
+from holdfast.sessions.manager import MAX_PAGE, SessionManager
+from holdfast.web.bodies import (
+    ErasedAnswer,
+    ErrorAnswer,
+    PageAnswer,
+    RemovedAnswer,
+    SessionAnswer,
+    StatsAnswer,
+    session_body,
+)
+from holdfast.web.credentials import Guard, operator_scheme
+from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
+
+_TAGS: Final = ["operator"]
+_MISSING: Final[dict[int | str, dict[str, Any]]] = {
+    403: {"model": ErrorAnswer, "description": "The application's credential is not enough."},
+    404: {"model": ErrorAnswer, "description": "No such live session."},
+}
+_FORBIDDEN: Final[dict[int | str, dict[str, Any]]] = {403: _MISSING[403]}
+
+
+def add_operator_routes(router: APIRouter, manager: SessionManager, guard: Guard) -> None:
+    """Add them."""
+
+    def operator_only(bearer: Annotated[str | None, Security(operator_scheme)]) -> None:
+        guard.operator(bearer)
+
+    operator = [Depends(operator_only)]
+
+    @router.get(
+        "/sessions", response_model=PageAnswer, responses=_FORBIDDEN, dependencies=operator, tags=list(_TAGS)
+    )
+    async def list_sessions(
+        user_id: Annotated[str | None, Query(description="Only this user's.")] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+        after: Annotated[UUID | None, Query(description="The `next` of the page before.")] = None,
+    ) -> Response:
+        """Live sessions, oldest first, in pages."""
+        found = await manager.list_sessions(user_id, limit, None if after is None else str(after))
+        following = found[-1].id if len(found) == limit else None
+        return answer({"sessions": [session_body(each) for each in found], "next": following})
+
+    @router.post(
+        "/sessions/cleanup",
+        response_model=RemovedAnswer,
+        responses=_FORBIDDEN,
+        dependencies=operator,
+        tags=list(_TAGS),
+    )
+    async def clean_up() -> Response:
+        """Remove every expired session now. The sweep does it gently by itself."""
+        return answer({"removed": await manager.cleanup_expired_sessions()})
+
+    @router.get(
+        "/sessions/{id:uuid}",
+        response_model=SessionAnswer,
+        responses=_MISSING,
+        dependencies=operator,
+        tags=list(_TAGS),
+    )
+    async def show_session(id: UUID) -> Response:
+        """A live session. Touches nothing."""
+        session = await manager.get_by_id(str(id))
+        if session is None:
+            raise not_found()
+        return answer(session_body(session))
+
+    @router.delete(
+        "/sessions/{id:uuid}", status_code=204, responses=_MISSING, dependencies=operator, tags=list(_TAGS)
+    )
+    async def end_session(id: UUID) -> Response:
+        """End a session."""
+        if not await manager.end_session(str(id)):
+            raise not_found()
+        return Response(status_code=204, headers=NO_STORE)
+
+    @router.get(
+        "/stats", response_model=StatsAnswer, responses=_FORBIDDEN, dependencies=operator, tags=list(_TAGS)
+    )
+    async def show_stats() -> Response:
+        """How many sessions are live, the store's clock, and the policy."""
+        policy = manager.policy
+        return answer(
+            {
+                "active_sessions": await manager.get_active_session_count(),
+                "store_time": timestamp(await manager.ping()),
+                "lifetime_seconds": policy.lifetime.total_seconds(),
+                "idle_timeout_seconds": _seconds(policy.idle_timeout),
+                "max_lifetime_seconds": _seconds(policy.max_lifetime),
+            }
+        )
+
+    @router.delete(
+        "/users/{user_id:user}",
+        response_model=ErasedAnswer,
+        responses=_FORBIDDEN,
+        dependencies=operator,
+        tags=list(_TAGS),
+    )
+    async def erase_user(user_id: str) -> Response:
+        """Delete everything held about a user. A slash in the id is sent as `%2F`."""
+        return answer({"erased": await manager.erase_user(user_id)})
+
+
+def _seconds(length: timedelta | None) -> float | None:
+    return None if length is None else length.total_seconds()

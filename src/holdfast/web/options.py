@@ -1,0 +1,29 @@
+"""What the router may be told, as plain values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+
+def _unobserved(_: str) -> None:
+    """Nobody counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterOptions:
+    """Which routes are on, and their limits."""
+
+    allow_anonymous: bool = False
+    """Whether a session without a user may be created without a credential."""
+    anonymous_per_minute: int = 10
+    """Such sessions that one client address may create in a minute."""
+    anonymous_total_per_minute: int = 600
+    """Such sessions that all clients of this process together may create in a minute."""
+    allow_extend: bool = False
+    """Whether a session's own token may extend it."""
+    allow_metadata: bool = False
+    """Whether a session's own token may change its metadata."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Whose `X-Forwarded-For` is believed."""
+    observe: Callable[[str], None] = _unobserved
+    """Called with `created`, `validated` or `refused`, for metrics."""

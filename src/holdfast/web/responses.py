@@ -1,0 +1,143 @@
+"""One table from errors to answers, and the one way an answer is made.
+
+Bodies are generic: `{"error": code, "message": sentence}`, with the correlation id from 500 up. Nothing that
+the client sent is repeated but names of fields, and nothing that a store said is shown.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from holdfast.sessions.errors import (
+    AuthorityMoved,
+    InvalidArgument,
+    OutcomeUnknown,
+    Overloaded,
+    StoreRefused,
+    StoreUnavailable,
+    TooManySessions,
+)
+
+log = logging.getLogger("holdfast.web")
+
+NO_STORE: Final = {"Cache-Control": "no-store"}
+RETRY_AFTER_SECONDS: Final = 1
+_SHOWABLE_FIELD: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+
+class Refusal(HTTPException):
+    """The request is refused: a status, a code for programs and a sentence for people."""
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """`code` and `message` go into the body as they are, so they hold nothing the client sent."""
+        super().__init__(status, message, headers)
+        self.code = code
+
+
+def unauthenticated() -> Refusal:
+    """The one 401: the same bytes for a missing, malformed, unknown, expired, revoked or wrong credential."""
+    return Refusal(
+        401, "unauthenticated", "a valid credential is required", {"WWW-Authenticate": "Bearer", **NO_STORE}
+    )
+
+
+def not_found() -> Refusal:
+    """The one 404, also for what exists and belongs to someone else."""
+    return Refusal(404, "not_found", "there is nothing here")
+
+
+# First match wins, so the special comes before the general.
+_TABLE: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
+    (TooManySessions, 409, "too_many_sessions", "the user has as many live sessions as the cap allows"),
+    (
+        OutcomeUnknown,
+        503,
+        "outcome_unknown",
+        "the write may or may not have happened; read before you repeat it",
+    ),
+    (Overloaded, 503, "overloaded", "too many calls are waiting; nothing was done, try again"),
+    (AuthorityMoved, 503, "moved", "another store is taking over; nothing was done, try again"),
+    (
+        StoreUnavailable,
+        503,
+        "unavailable",
+        "the session store cannot be reached; nothing was done, try again",
+    ),
+    (StoreRefused, 500, "store_refused", "the session store must not be used as it is; see the server's log"),
+)
+_HTTP_CODES: Final = {
+    404: ("not_found", "there is nothing here"),
+    405: ("method_not_allowed", "this method is not allowed here"),
+    413: ("too_large", "the body is too large"),
+}
+
+
+def correlation_id(scope: Scope) -> str:
+    """The id of this request in logs and answers; made now when no middleware has set one."""
+    state = scope.setdefault("state", {})
+    return str(state.setdefault("correlation_id", uuid4().hex))
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC, always with microseconds: `2026-11-22T10:00:00.000000Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def answer(content: Mapping[str, Any], status: int = 200) -> JSONResponse:
+    """A JSON answer that no cache keeps: sessions and tokens are nobody else's."""
+    return JSONResponse(dict(content), status, NO_STORE)
+
+
+def error_answer(scope: Scope, error: Exception) -> JSONResponse:
+    """The answer to an error. Anything unknown is a 500 that says nothing but where to look."""
+    headers: dict[str, str] = {}
+    if isinstance(error, InvalidArgument):
+        status, code, message = 422, "invalid", str(error)
+    elif isinstance(error, RequestValidationError):
+        status, code, message = 422, "invalid", _first_problem(error)
+    elif isinstance(error, Refusal):
+        status, code, message = error.status_code, error.code, error.detail
+        headers.update(error.headers or {})
+    elif isinstance(error, HTTPException):
+        code, message = _HTTP_CODES.get(error.status_code, ("refused", "the request is refused"))
+        status = error.status_code
+        headers.update(error.headers or {})
+    else:
+        status, code, message = _server_error(error)
+    body = {"error": code, "message": message}
+    if status >= 500:
+        body["correlation_id"] = correlation_id(scope)
+        log.error("%s: %s", type(error).__name__, error, extra={"correlation_id": body["correlation_id"]})
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return JSONResponse(body, status, {**NO_STORE, **headers})
+
+
+def _server_error(error: Exception) -> tuple[int, str, str]:
+    for kind, status, code, message in _TABLE:
+        if isinstance(error, kind):
+            return status, code, message
+    return 500, "internal", "something went wrong on the server"
+
+
+def _first_problem(error: RequestValidationError) -> str:
+    """A sentence about the first thing that is wrong. It repeats no value: that may be a token."""
+    problem = error.errors()[0]
+    place = ".".join(
+        part if isinstance(part, str) and _SHOWABLE_FIELD.fullmatch(part) else "?"
+        for part in problem["loc"]
+        if not isinstance(part, int)
+    )
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: unknown field"
+    return f"{place}: {problem['msg']}"
