@@ -167,14 +167,14 @@ class MemoryStore:
         return len(gone)
 
     async def why(self, digest: TokenDigest) -> WhyEnded | None:
-        """Why a digest opens nothing. A replaced one says so whatever became of its session."""
+        """Why a digest opens nothing. A replaced one says so, whatever became of its session after the grace."""
         now = self._now()
         for row in self._rows.values():
             if row.digest == digest:
                 end = self._end_of(row, now)
                 return None if end is None else end.reason
             if row.previous_digest == digest:
-                return "replaced"
+                return "replaced" if self._in_grace(digest, now) is None else None
         return "unknown"
 
     async def end_of(self, id: UUID) -> End | None:
@@ -217,10 +217,10 @@ class MemoryStore:
         return ticket.session_id
 
     async def mark_expired(self, limit: int) -> list[End]:
-        """Note the end of sessions that have run out."""
+        """Note the end of sessions that have run out; their retention begins now."""
         now = self._now()
         due = (row for row in self._rows.values() if row.end is None and not self._is_live(row, now))
-        return [_ended(row, *self._ran_out(row)) for row in islice(due, limit)]
+        return [_ended(row, self._ran_out(row)[0], now) for row in islice(due, limit)]
 
     async def untold(self, limit: int, older_than: timedelta) -> list[End]:
         """Noted ends that no hook has heard of."""

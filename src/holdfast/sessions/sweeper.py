@@ -48,7 +48,7 @@ class SweptManager(Protocol):
 async def sweep(manager: SweptManager) -> Swept:
     """One pass over everything that is due now. Raises `StoreUnavailable`; the next pass goes on from there."""
     marked = await _mark_expired(manager)
-    # What ran out long before this pass marked it looks like a leftover, and is being told just now.
+    # What this process is just telling is not left over.
     await manager.ends.finish()
     await _tell_leftovers(manager, _TELL_AFTER)
     deleted = await _delete_ended(manager, manager.policy.retention, END_REASONS)

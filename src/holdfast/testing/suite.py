@@ -14,7 +14,8 @@ manager would hide it. Time is moved, never waited for. The tests run under pyte
 
 import pytest
 
-PARTS = "base lifecycle time rotation metadata users tickets ends sweep races counts".split()
+PARTS = ["base", "lifecycle", "time", "rotation", "metadata", "users"]
+PARTS += ["tickets", "ends", "sweep", "races", "counts"]
 pytest.register_assert_rewrite(*(f"holdfast.testing.suite_{part}" for part in PARTS))
 
 from holdfast.testing.suite_counts import CountSuite

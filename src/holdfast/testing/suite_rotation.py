@@ -45,6 +45,8 @@ class RotationSuite(SuiteBase):
             assert await sessions.create_ticket(old.token) is None
             assert await sessions.delete_session(old.token) is False
             assert await sessions.get_session(new.token) == session
+            # It opens something still, so there is no reason why it would not.
+            assert await sessions.why_ended(old.token) is None
             await move_to(sessions, clock, session.last_activity, 30)
             await assert_opens_nothing(sessions, old.token, why="replaced")
             assert await sessions.validate_session(new.token)
@@ -68,6 +70,7 @@ class RotationSuite(SuiteBase):
             new = present(await sessions.rotate_session(old.token))
             assert await sessions.delete_session(new.token)
             assert await sessions.validate_session(old.token) is None
+            assert await sessions.why_ended(old.token) == "replaced"
             assert await sessions.why_ended(new.token) == "revoked"
 
     async def test_parallel_rotations_give_one_successor(self, clock: MovableClock) -> None:
