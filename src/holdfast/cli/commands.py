@@ -1,0 +1,49 @@
+"""The groups of commands put together, and what their errors become."""
+
+from typing import Annotated
+
+import typer
+
+from holdfast.cli import db, serve
+from holdfast.cli.exits import OK, REFUSED, CommandEnded, complain
+from holdfast.server.version import package_version
+from holdfast.sessions.errors import HoldfastError
+
+# No pretty exceptions: they print local variables, and those hold passwords.
+app = typer.Typer(
+    name="holdfast",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=True,
+)
+app.command("serve")(serve.serve)
+app.add_typer(db.app, name="db")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"holdfast {package_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def holdfast(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Keep the sessions of web applications whose users stay connected."""
+
+
+def run() -> int:
+    """Run one command; its exit code. A mistake in its arguments ends the process by itself, with 2."""
+    try:
+        app()
+    except CommandEnded as ended:
+        return ended.code
+    except HoldfastError as error:
+        complain(str(error))
+        return REFUSED
+    return OK

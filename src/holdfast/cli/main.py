@@ -1,0 +1,17 @@
+"""The entry point. It says in one sentence what to install when a part of the command line is not there."""
+
+import sys
+
+from holdfast.cli.exits import FAILURE, complain
+
+
+def main() -> None:
+    """Run the command line and exit with one of the codes in `exits`."""
+    try:
+        from holdfast.cli.commands import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("holdfast"):
+            raise
+        complain(f"the command line needs the package {error.name}; run: pip install 'holdfast[cli]'")
+        sys.exit(FAILURE)
+    sys.exit(run())

@@ -1,0 +1,50 @@
+"""`holdfast serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from holdfast.cli.environment import read_settings
+from holdfast.cli.exits import FAILURE, USAGE, complain, end
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Where to listen instead of HOLDFAST_HOST.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="The port instead of HOLDFAST_PORT; 0 takes a free one."),
+    ] = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Loopback, SQLite, and credentials made and shown once.")
+    ] = False,
+    sqlite: Annotated[Path | None, typer.Option(help="Serve from this SQLite file.")] = None,
+    postgres: Annotated[
+        str | None, typer.Option(help="Serve from the PostgreSQL database at this address.")
+    ] = None,
+) -> None:
+    """Run the server.
+
+    Everything is set by the environment, see docs/reference/settings.md. Example:
+
+        HOLDFAST_APP_TOKEN=… HOLDFAST_ADMIN_TOKEN=… holdfast serve --host 0.0.0.0 --port 8000
+    """
+    if sqlite is not None and postgres is not None:
+        end(USAGE, "--sqlite and --postgres exclude each other: one database serves")
+    settings = read_settings(sqlite, postgres, host=host, port=port)
+    if dev and postgres is None and sqlite is None:
+        settings = read_settings(settings.sqlite_path or Path("data/sessions.db"), host=host, port=port)
+    try:
+        from holdfast.server import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("holdfast"):
+            raise
+        end(FAILURE, f"the server needs the package {error.name}; run: pip install 'holdfast[server]'")
+    if not dev:
+        run.serve(settings)
+        return
+    settings, made = run.for_development(settings)
+    for name, value in made.items():
+        # Shown this once, on the terminal of whoever started it; no log ever has them.
+        complain(f"made for this run: {name}={value}")
+    run.serve(settings, run.development_app(settings))

@@ -1,0 +1,91 @@
+"""The application of the server, wired from settings: the one function that knows every part."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from holdfast.server.access import Access, LastResort
+from holdfast.server.correlation import Correlation
+from holdfast.server.docs import add_docs
+from holdfast.server.health import Readiness, alive
+from holdfast.server.metrics import Metrics
+from holdfast.server.version import package_version
+from holdfast.sessions.manager import SessionManager
+from holdfast.settings import Settings
+from holdfast.web.credentials import Credentials
+from holdfast.web.limits import BodyLimit
+from holdfast.web.options import RouterOptions
+from holdfast.web.responses import error_answer
+from holdfast.web.router import session_router
+
+
+def create_app(
+    settings: Settings, manager: SessionManager | None = None, readiness: Readiness | None = None
+) -> FastAPI:
+    """The server's application. Its lifespan opens and closes the manager.
+
+    Args:
+        settings: everything that can be chosen.
+        manager: one to use instead of the one that the settings name, not open yet.
+        readiness: one to use instead of its own, over the same manager; for tests.
+
+    A store that cannot be reached does not keep it from starting; one that refuses does (`StoreRefused`),
+    unless somebody set `app.state.readiness.on_refused`.
+    """
+    sessions = manager or settings.manager()
+    watch = readiness or Readiness(sessions)
+    metrics = Metrics(lambda: watch.ready)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await watch.start()
+        try:
+            yield
+        finally:
+            await watch.stop()
+            await sessions.close()
+
+    app = FastAPI(
+        title="Holdfast",
+        version=package_version(),
+        lifespan=lifespan,
+        # Ours come from add_docs; and a redirect would be made of the Host header, which the client writes.
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.manager = sessions
+    app.state.readiness = watch
+    app.include_router(
+        session_router(
+            sessions,
+            Credentials(settings.application_credentials, settings.operator_credentials),
+            RouterOptions(
+                allow_anonymous=settings.allow_anonymous,
+                anonymous_per_minute=settings.anonymous_per_minute,
+                anonymous_total_per_minute=settings.anonymous_total_per_minute,
+                allow_extend=settings.allow_extend,
+                allow_metadata=settings.allow_metadata,
+                trusted_proxies=settings.trusted_proxies,
+                observe=metrics.event,
+            ),
+        )
+    )
+    for path, show in (("/healthz", alive), ("/readyz", watch.show), ("/metrics", metrics.show)):
+        app.add_api_route(path, show, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
+    add_docs(app)
+    app.add_exception_handler(HTTPException, _refused)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(LastResort)
+    app.add_middleware(Access, metrics=metrics)
+    app.add_middleware(Correlation)
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What no route of ours answers: unknown paths and methods."""
+    return error_answer(request.scope, error)

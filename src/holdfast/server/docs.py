@@ -1,0 +1,114 @@
+"""The interactive documentation: every byte from this machine, and no script within the page."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from holdfast.server.version import package_version
+
+# The addresses are relative, so that the page works under any prefix.
+_PAGE: Final = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Holdfast</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<link rel="icon" type="image/png" href="docs/favicon-32x32.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+_START: Final = """\
+window.ui = SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  persistAuthorization: false,
+  validatorUrl: null,
+});
+"""
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_ASSETS: Final = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "favicon-32x32.png": "image/png",
+}
+
+
+def add_docs(app: FastAPI) -> None:
+    """Add `/docs`, its files and `/openapi.json`. Needs the package `swagger-ui-bundle`."""
+    import swagger_ui_bundle
+
+    # The package holds one folder for one version of the user interface.
+    (folder,) = Path(swagger_ui_bundle.__file__).parent.joinpath("vendor").iterdir()
+    schema: dict[str, Any] = {}
+
+    async def show_page(_: Request) -> Response:
+        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
+
+    async def show_asset(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name == "start.js":
+            return Response(_START, media_type="text/javascript")
+        # From a list: a name never becomes a path.
+        if name not in _ASSETS:
+            raise HTTPException(404)
+        return Response((folder / name).read_bytes(), media_type=_ASSETS[name])
+
+    async def show_schema(_: Request) -> Response:
+        if not schema:
+            schema.update(openapi(app))
+        return JSONResponse(schema)
+
+    for path, show in (("/docs", show_page), ("/docs/{name}", show_asset), ("/openapi.json", show_schema)):
+        app.add_api_route(path, show, include_in_schema=False, response_model=None)
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The description of the interface, in OpenAPI 3.0: the packaged user interface does not read 3.1."""
+    described = get_openapi(
+        title="Holdfast",
+        version=package_version(),
+        summary=None,
+        description="Sessions of web applications: begin, check, look after and end them.",
+        routes=app.routes,
+    )
+    described["openapi"] = "3.0.3"
+    # Through JSON once: what two operations share must not be shared in the tree that is converted.
+    converted: dict[str, Any] = _as_3_0(json.loads(json.dumps(described)))
+    return converted
+
+
+def _as_3_0(node: Any) -> Any:
+    """The same schema in the older dialect: nullable instead of null, one example instead of many."""
+    if isinstance(node, list):
+        return [_as_3_0(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    result = {key: value if key in ("example", "examples") else _as_3_0(value) for key, value in node.items()}
+    if isinstance(result.get("examples"), list):
+        result["example"] = result.pop("examples")[0]
+    if isinstance(result.get("exclusiveMinimum"), int | float):
+        result["minimum"], result["exclusiveMinimum"] = result["exclusiveMinimum"], True
+    choices = result.get("anyOf")
+    if isinstance(choices, list) and {"type": "null"} in choices:
+        (choice,) = (each for each in choices if each != {"type": "null"})
+        del result["anyOf"]
+        # A reference takes no neighbours in 3.0, hence the wrapping.
+        result.update({"allOf": [choice]} if "$ref" in choice else choice)
+        result["nullable"] = True
+    return result

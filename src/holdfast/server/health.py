@@ -1,0 +1,133 @@
+"""Whether this process is alive, and whether it can serve.
+
+Two questions with two answers: an orchestrator kills a process that is not alive, and a balancer passes over
+one that is not ready. A lost database makes a process not ready, and killing it would bring nothing back.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, Literal
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from holdfast.sessions.errors import StoreRefused, StoreUnavailable
+from holdfast.sessions.manager import SessionManager
+
+log = logging.getLogger("holdfast.server")
+
+INTERVAL: Final = 1.0
+PING_TIMEOUT: Final = 2.0
+GOOD_FOR: Final = 4.0
+"""A good answer counts for so many seconds, so a store that falls silent is noticed within five."""
+_FIRST_LOOK: Final = 3.0
+
+Reason = Literal["ok", "starting", "unavailable", "refused", "stopping"]
+
+
+class Readiness:
+    """Opens the manager, then asks its store every second whether it takes writes."""
+
+    def __init__(
+        self,
+        manager: SessionManager,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`monotonic` and `pause` are for tests."""
+        self._manager = manager
+        self._monotonic = monotonic
+        self._pause = pause
+        self._last_good: float | None = None
+        self._reason: Reason = "starting"
+        self._first_look = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._refusal: StoreRefused | None = None
+        self.on_refused: Callable[[StoreRefused], None] | None = None
+        """Told when the store must not be used; whoever runs the process ends it. `None`: `start` raises."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the last good answer is recent enough."""
+        return (
+            self._reason != "stopping"
+            and self._last_good is not None
+            and self._monotonic() - self._last_good <= GOOD_FOR
+        )
+
+    @property
+    def reason(self) -> Reason:
+        """One word that says why not, or `ok`."""
+        if self.ready:
+            return "ok"
+        return "unavailable" if self._reason == "ok" else self._reason
+
+    async def start(self) -> None:
+        """Begin, and wait a moment for the first answer; a store out of reach is no reason not to start.
+
+        Raises `StoreRefused` when the store must not be used and nobody set `on_refused`.
+        """
+        self._task = asyncio.create_task(self._run(), name="holdfast-readiness")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._first_look.wait(), _FIRST_LOOK)
+        if self._refusal is not None and self.on_refused is None:
+            await self.stop()
+            raise self._refusal
+
+    async def stop(self) -> None:
+        """Not ready from now on. Safe to repeat."""
+        self._reason = "stopping"
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def look(self) -> None:
+        """Ask once. Never raises, but when it is cancelled."""
+        before = self._reason
+        try:
+            await self._manager.open()
+            async with asyncio.timeout(PING_TIMEOUT):
+                await self._manager.ping()
+        except StoreRefused as refusal:
+            self._refusal = refusal
+            self._reason = "refused"
+            log.critical("the store refused: %s", refusal)
+            if self.on_refused is not None:
+                self.on_refused(refusal)
+        except (StoreUnavailable, TimeoutError) as error:
+            self._reason = "unavailable"
+            if before != "unavailable":
+                log.warning("the store does not answer; trying every second: %s", error)
+        except Exception:
+            self._reason = "unavailable"
+            log.exception("the store could not be asked")
+        else:
+            self._last_good = self._monotonic()
+            self._reason = "ok"
+            if before != "ok":
+                log.info("the store answers")
+        self._first_look.set()
+
+    async def show(self, _: Request) -> Response:
+        """`GET /readyz`. Asks nothing: it tells what the last look found."""
+        ready, reason = self.ready, self.reason
+        return JSONResponse(
+            {"ready": ready, "reason": reason},
+            200 if ready else 503,
+            {"Cache-Control": "no-store", **({} if ready else {"Retry-After": "1"})},
+        )
+
+    async def _run(self) -> None:
+        while True:
+            await self.look()
+            await self._pause(INTERVAL)
+
+
+async def alive(_: Request) -> Response:
+    """`GET /healthz`: the process answers. It never asks the store."""
+    return JSONResponse({"alive": True}, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,58 @@
+"""Numbers for Prometheus, on a registry of our own. No label names a user, a session or an address."""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+EVENTS: Final = ("created", "validated", "refused")
+
+
+class Metrics:
+    """What one process counts."""
+
+    def __init__(self, ready: Callable[[], bool]) -> None:
+        """`ready` is asked whenever somebody scrapes."""
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "holdfast_http_requests",
+            "Requests by method, route template and status.",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "holdfast_http_request_seconds",
+            "From request to the end of its answer.",
+            ("route",),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._sessions = Counter(
+            "holdfast_sessions",
+            "Sessions created and validated, and credentials or tokens refused.",
+            ("event",),
+            registry=self._registry,
+        )
+        for event in EVENTS:
+            # Present from the first scrape on, so that a rate can be taken of the first event too.
+            self._sessions.labels(event)
+        gauge = Gauge("holdfast_ready", "Whether the store answers: 1 or 0.", registry=self._registry)
+        gauge.set_function(lambda: float(ready()))
+
+    def event(self, name: str) -> None:
+        """Count one of `EVENTS`."""
+        self._sessions.labels(name).inc()
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request. A method nobody knows is `other`: clients choose it freely."""
+        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    async def show(self, _: Request) -> Response:
+        """`GET /metrics`."""
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,147 @@
+"""Running the application in a process: where it may listen, how it stops, and the development profile."""
+
+import dataclasses
+import logging
+import secrets
+import signal
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from holdfast.server.app import create_app
+from holdfast.server.health import Readiness
+from holdfast.server.logging import configure
+from holdfast.sessions.errors import InvalidArgument, StoreRefused
+from holdfast.settings import Settings
+
+log = logging.getLogger("holdfast.server")
+
+_BACKLOG: Final = 2048
+_MAX_HEADER_BYTES: Final = 16 * 1024
+_KEEP_ALIVE_SECONDS: Final = 5
+
+
+def serve(settings: Settings, app: FastAPI | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the requests under way and return.
+
+    Raises `InvalidArgument` when it must not or cannot listen there, and `StoreRefused` when the store must
+    not be used as it is. A store that cannot be reached is waited for.
+    """
+    check_exposure(settings)
+    configure(settings.log_level, settings.json_logs)
+    application = app or create_app(settings)
+    listener = _listen(settings.host, settings.port)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            # Addresses are judged in one place, `web.limits`, by the networks in the settings.
+            proxy_headers=False,
+            server_header=False,
+            date_header=True,
+            limit_concurrency=settings.max_connections,
+            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=settings.graceful_seconds,
+        )
+    )
+    refusals: list[StoreRefused] = []
+
+    def end_process(refusal: StoreRefused) -> None:
+        refusals.append(refusal)
+        server.should_exit = True
+
+    readiness: Readiness = application.state.readiness
+    readiness.on_refused = end_process
+    # uvicorn raises the signal again once it has stopped; the default handler would make that a violent end.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    host, port = listener.getsockname()[:2]
+    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    with listener, suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if refusals:
+        raise refusals[0]
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to be reachable from elsewhere without credentials. Raises `InvalidArgument`."""
+    missing = [
+        name
+        for name, value in (
+            ("HOLDFAST_APP_TOKEN", settings.application_credentials),
+            ("HOLDFAST_ADMIN_TOKEN", settings.operator_credentials),
+        )
+        if not value
+    ]
+    if missing and not _is_loopback(settings.host):
+        raise InvalidArgument(
+            f"{settings.host} can be reached from other machines, and {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not set; set {'it' if len(missing) == 1 else 'them'}, "
+            "or listen on 127.0.0.1"
+        )
+
+
+def for_development(settings: Settings) -> tuple[Settings, dict[str, str]]:
+    """Settings for one's own machine, and the credentials made for it, by the name of their variable.
+
+    Raises `InvalidArgument` for a host that other machines can reach.
+    """
+    if not _is_loopback(settings.host):
+        raise InvalidArgument(
+            "the development profile listens on loopback only; leave out --dev, or the host"
+        )
+    made: dict[str, str] = {}
+    if not settings.application_credentials:
+        made["HOLDFAST_APP_TOKEN"] = secrets.token_urlsafe(32)
+    if not settings.operator_credentials:
+        made["HOLDFAST_ADMIN_TOKEN"] = secrets.token_urlsafe(32)
+    return (
+        dataclasses.replace(
+            settings,
+            application_credentials=settings.application_credentials or (made["HOLDFAST_APP_TOKEN"],),
+            operator_credentials=settings.operator_credentials or (made["HOLDFAST_ADMIN_TOKEN"],),
+        ),
+        made,
+    )
+
+
+def development_app(settings: Settings) -> FastAPI:
+    """The application, with a front door that leads to its documentation."""
+    app = create_app(settings)
+
+    async def to_docs(_: Request) -> Response:
+        return RedirectResponse("docs")
+
+    app.add_api_route("/", to_docs, include_in_schema=False, response_model=None)
+    return app
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it. A name counts when all of its addresses do."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(ip_address(address[4][0]).is_loopback for address in found)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise InvalidArgument(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
