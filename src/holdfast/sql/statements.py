@@ -174,6 +174,11 @@ class Statements:
         )
 
     @property
+    def _open(self) -> ColumnElement[bool]:
+        """Not ended: what the partial indexes hold. For the statements that walk through many sessions."""
+        return self._sessions.c.end_reason.is_(None)
+
+    @property
     def _end(self) -> tuple[ColumnElement[Any], ...]:
         """The columns of an `End`: for a session that ran out but was not swept, when and why it did."""
         columns = self._sessions.c
@@ -194,7 +199,10 @@ class Statements:
 
     @property
     def _runs_out_as(self) -> ColumnElement[str]:
-        return case((self._expired, "expired"), else_="idle")
+        """Which limit a session that has run out met first."""
+        if self._idle_until is None:
+            return literal("expired", Text())
+        return case((self._sessions.c.expires_at <= self._idle_until, "expired"), else_="idle")
 
     def opens(self, digest: ColumnElement[bytes]) -> ColumnElement[bool]:
         """Whether a digest may validate: the present one, or within the grace its direct predecessor."""
@@ -245,7 +253,7 @@ class Statements:
     def list_live(self, *, of_user: bool, after: bool) -> Select[Any]:
         """A page of live sessions in order of id, of one user or of all, from the beginning or after an id."""
         columns = self._sessions.c
-        page = select(*self.record).where(self.live).order_by(columns.id).limit(bindparam("limit"))
+        page = select(*self.record).where(self._open, self.live).order_by(columns.id).limit(bindparam("limit"))
         if of_user:
             page = page.where(columns.user_id == bindparam("user", type_=Text()))
         return page.where(columns.id > bindparam("after", type_=Uuid())) if after else page
@@ -253,7 +261,7 @@ class Statements:
     @cached_property
     def count_live(self) -> Select[Any]:
         """How many sessions are live."""
-        return select(func.count()).select_from(self._sessions).where(self.live)
+        return select(func.count()).select_from(self._sessions).where(self._open, self.live)
 
     @cached_property
     def untold(self) -> Select[Any]:
@@ -376,7 +384,7 @@ class Statements:
     def end_user(self, *, keep: bool) -> Update:
         """End the live sessions of a user, all or all but one, locking them in order of id."""
         columns = self._sessions.c
-        chosen = select(columns.id).where(columns.user_id == bindparam("user", type_=Text()), self.live)
+        chosen = select(columns.id).where(columns.user_id == bindparam("user", type_=Text()), self._open, self.live)
         if keep:
             chosen = chosen.where(columns.id != bindparam("keep", type_=Uuid()))
         locked = chosen.order_by(columns.id).with_for_update().cte("locked").prefix_with("MATERIALIZED")
@@ -445,7 +453,7 @@ class Statements:
             found = or_(found, self._idle_until <= self._begun)
         batch = (
             select(columns.id)
-            .where(columns.ended_at.is_(None), found)
+            .where(self._open, found)
             .order_by(columns.expires_at)
             .limit(bindparam("limit"))
             .with_for_update(skip_locked=True)

@@ -43,7 +43,7 @@ def upgrade() -> None:
         sa.CheckConstraint("(ended_at IS NULL) = (end_reason IS NULL)", name="sessions_end_check"),
         schema=schema,
     )
-    live, ended = sa.text("ended_at IS NULL"), sa.text("ended_at IS NOT NULL")
+    live, ended = sa.text("end_reason IS NULL"), sa.text("ended_at IS NOT NULL")
     _index("sessions_digest_key", ["digest"], unique=True)
     _index("sessions_previous_digest_idx", ["previous_digest"], where=sa.text("previous_digest IS NOT NULL"))
     _index("sessions_expires_at_idx", ["expires_at"], where=live)
@@ -99,10 +99,11 @@ def _index(name: str, columns: list[str], *, unique: bool = False, where: sa.Tex
 
 def _postgresql_only(qualified: str) -> None:
     # Room in every page, so that an update of a row finds place beside it and touches no index; and the dead
-    # versions are cleared away often, because every validate leaves one.
+    # versions are cleared away often, because every validate leaves one. Statistics of a nearly empty table would
+    # make the planner prefer to read all of it, and it would go on doing so while the table fills.
     op.execute(
         f"ALTER TABLE {qualified}sessions SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, "
-        "autovacuum_vacuum_cost_delay = 1)"
+        "autovacuum_vacuum_cost_delay = 1, autovacuum_analyze_threshold = 1000)"
     )
     # The fence is a trigger, not a look at a table: a transaction with an old snapshot would not see the table's
     # new state. It is switched by ENABLE ALWAYS and DISABLE, which wait for open writers and not for readers.
