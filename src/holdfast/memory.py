@@ -150,24 +150,18 @@ class MemoryStore:
     async def end_user(self, user_id: str, keep: UUID | None, reason: EndReason) -> list[End]:
         """End all live sessions of a user but one."""
         now = self._now()
-        return [
-            _ended(row, reason, now)
-            for row in self._all_live(now)
-            if row.user_id == user_id and row.id != keep
-        ]
+        return [_ended(row, reason, now) for row in self._all_live(now) if row.user_id == user_id and row.id != keep]
 
     async def erase_user(self, user_id: str) -> int:
         """Delete every row of a user, and the tickets of those sessions."""
         self._now()
         gone = {row.id for row in self._rows.values() if row.user_id == user_id}
         self._rows = {key: row for key, row in self._rows.items() if key not in gone}
-        self._tickets = {
-            key: ticket for key, ticket in self._tickets.items() if ticket.session_id not in gone
-        }
+        self._tickets = {key: ticket for key, ticket in self._tickets.items() if ticket.session_id not in gone}
         return len(gone)
 
     async def why(self, digest: TokenDigest) -> WhyEnded | None:
-        """Why a digest opens nothing. A replaced one says so, whatever became of its session after the grace."""
+        """Why a digest opens nothing. A replaced one says so once its grace is over."""
         now = self._now()
         for row in self._rows.values():
             if row.digest == digest:
@@ -196,9 +190,7 @@ class MemoryStore:
         """How many sessions are live now."""
         return sum(1 for _ in self._all_live(self._now()))
 
-    async def create_ticket(
-        self, digest: TokenDigest, session: TokenDigest, origin: str | None
-    ) -> datetime | None:
+    async def create_ticket(self, digest: TokenDigest, session: TokenDigest, origin: str | None) -> datetime | None:
         """Keep a ticket for a live session."""
         now = self._now()
         row = self._live(session, now)

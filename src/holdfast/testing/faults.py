@@ -66,15 +66,11 @@ class FaultyStore:
 
     def fail(self, method: str, at: int = 1, error: BaseException | None = None) -> Fault:
         """Refuse the call number `at` of a method, counted from now: the store is not asked."""
-        return self._planned(
-            method, at, Fault(error or StoreUnavailable("a planned fault"), None, stalls=False)
-        )
+        return self._planned(method, at, Fault(error or StoreUnavailable("a planned fault"), None, stalls=False))
 
     def lose(self, method: str, at: int = 1, error: BaseException | None = None) -> Fault:
         """Lose the answer to the call number `at` of a method, counted from now: the store did it."""
-        return self._planned(
-            method, at, Fault(None, error or OutcomeUnknown("a planned fault"), stalls=False)
-        )
+        return self._planned(method, at, Fault(None, error or OutcomeUnknown("a planned fault"), stalls=False))
 
     def stall(self, method: str, at: int = 1) -> Fault:
         """Hold the call number `at` of a method, counted from now, until the fault is released."""
@@ -157,9 +153,7 @@ class FaultyStore:
         """See `Store`."""
         return await self._call("count_live", self.store.count_live)
 
-    async def create_ticket(
-        self, digest: TokenDigest, session: TokenDigest, origin: str | None
-    ) -> datetime | None:
+    async def create_ticket(self, digest: TokenDigest, session: TokenDigest, origin: str | None) -> datetime | None:
         """See `Store`."""
         return await self._call("create_ticket", lambda: self.store.create_ticket(digest, session, origin))
 

@@ -1,8 +1,8 @@
 """Random histories: hypothesis calls a store, and a model in plain values says what it should have answered.
 
-The model knows nothing of how a store works. It counts time in whole minutes, and the clock moves by minutes, so
-a session is at least a minute away from its end or past it: the little real time that passes during a run,
-and the resolution of a database's clock, decide nothing.
+The model knows nothing of how a store works. It counts time in whole minutes, and the clock moves by minutes:
+a session is at least a minute away from its end or past it, so that neither the real time that a run takes
+nor the resolution of a database's clock decides anything.
 """
 
 import asyncio
@@ -112,9 +112,7 @@ class SessionMachine(RuleBasedStateMachine):
         """A new session is live, and is the caller's."""
         new = self.run(self.manager.create_session(user, metadata))
         assert not any(row.id == new.id or new.token in (row.token, *row.past) for row in self.rows)
-        self.rows.append(
-            ModelSession(new.id, user, metadata, self.now, self.now + LIFETIME, self.now, new.token)
-        )
+        self.rows.append(ModelSession(new.id, user, metadata, self.now, self.now + LIFETIME, self.now, new.token))
         return new.token
 
     @rule(target=tokens, token=tokens)

@@ -95,9 +95,7 @@ class SuiteBase:
     @asynccontextmanager
     async def opened(self, clock: MovableClock, **settings: Any) -> AsyncIterator[SessionManager]:
         """An open manager of a fresh store. It sweeps only when told to."""
-        async with SessionManager(
-            await self.new_store(), clock=clock, sweep_interval=None, **settings
-        ) as manager:
+        async with SessionManager(await self.new_store(), clock=clock, sweep_interval=None, **settings) as manager:
             yield manager
 
     @asynccontextmanager
@@ -113,9 +111,7 @@ class SuiteBase:
             async with SessionManager(other, clock=clock, sweep_interval=None, **settings) as second:
                 yield first, second
 
-    def shuffled(
-        self, round_number: int, starts: Sequence[Callable[[], Awaitable[Any]]]
-    ) -> list[Awaitable[Any]]:
+    def shuffled(self, round_number: int, starts: Sequence[Callable[[], Awaitable[Any]]]) -> list[Awaitable[Any]]:
         """The calls of one round of a race, begun in an order that the seed decides."""
         order = list(starts)
         random.Random(self.seed * 1_000_003 + round_number).shuffle(order)  # noqa: S311 - guards nothing

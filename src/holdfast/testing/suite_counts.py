@@ -65,9 +65,7 @@ class CountSuite(SuiteBase):
             for round_number in range(self.rounds):
                 await self._extend_against_extend(round_number, *servers)
 
-    async def _extend_against_extend(
-        self, round_number: int, here: SessionManager, there: SessionManager
-    ) -> None:
+    async def _extend_against_extend(self, round_number: int, here: SessionManager, there: SessionManager) -> None:
         new = await here.create_session()
         answers = await asyncio.gather(
             *self.shuffled(
@@ -166,9 +164,7 @@ class CountSuite(SuiteBase):
             await server.validate_session(other.token)
             await server.delete_session(other.token)
 
-    async def _cancel_half(
-        self, round_number: int, calls: Sequence[Awaitable[Answer]]
-    ) -> tuple[list[Answer], int]:
+    async def _cancel_half(self, round_number: int, calls: Sequence[Awaitable[Answer]]) -> tuple[list[Answer], int]:
         """Start calls, cancel half of them some turns later: the answers, and how many gave up."""
         chance = random.Random(self.seed * 1_000_003 + round_number)  # noqa: S311 - guards nothing
         tasks = [asyncio.ensure_future(call) for call in calls]

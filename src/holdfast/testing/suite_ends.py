@@ -20,9 +20,7 @@ class EndsSuite(SuiteBase):
     """Reasons are final, and a watch tells its session's end."""
 
     @pytest.mark.parametrize("reason", END_REASONS)
-    async def test_each_reason_is_kept(
-        self, sessions: SessionManager, clock: MovableClock, reason: EndReason
-    ) -> None:
+    async def test_each_reason_is_kept(self, sessions: SessionManager, clock: MovableClock, reason: EndReason) -> None:
         """An end has the reason it was given for as long as the retention, and is unknown after it."""
         new = await sessions.create_session(user_id="u1")
         assert await sessions.why_ended(new.token) is None

@@ -203,9 +203,7 @@ class LifecycleSuite(SuiteBase):
     async def test_a_session_is_its_own_value(self, sessions: SessionManager) -> None:
         """A `Session` cannot be changed, and its metadata is shared with no store and no other answer."""
         token, _ = await sessions.create_session(metadata={"a": {"b": [1]}})
-        first, second = await asyncio.gather(
-            sessions.validate_session(token), sessions.validate_session(token)
-        )
+        first, second = await asyncio.gather(sessions.validate_session(token), sessions.validate_session(token))
         with pytest.raises(FrozenInstanceError):
             first.request_count = 0  # type: ignore[misc, union-attr]
         present(first).metadata["a"]["b"].append(2)

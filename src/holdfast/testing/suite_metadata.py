@@ -177,9 +177,7 @@ class MetadataSuite(SuiteBase):
             await sessions.update_metadata(token, {"b": 1})
         assert present(await sessions.update_metadata(token, {"a": "short", "b": 1})).metadata["b"] == 1
 
-    async def test_changes_may_remove_more_keys_than_metadata_may_have(
-        self, sessions: SessionManager
-    ) -> None:
+    async def test_changes_may_remove_more_keys_than_metadata_may_have(self, sessions: SessionManager) -> None:
         """Nulls are no part of the result and do not count towards its limits."""
         token, _ = await sessions.create_session(metadata={"a": 1})
         changes = {"a": None} | {f"absent {n}": None for n in range(MAX_KEYS * 2)}
@@ -196,9 +194,7 @@ class MetadataSuite(SuiteBase):
         other = await sessions.create_session(metadata=target)
         assert present(await sessions.update_metadata_by_id(other.id, patch)).metadata == result
 
-    async def test_an_update_touches_nothing_else(
-        self, sessions: SessionManager, clock: MovableClock
-    ) -> None:
+    async def test_an_update_touches_nothing_else(self, sessions: SessionManager, clock: MovableClock) -> None:
         """Count, activity and expiry stay as they were."""
         token, _ = await sessions.create_session(user_id="u1")
         before = present(await sessions.validate_session(token))

@@ -78,9 +78,7 @@ class RotationSuite(SuiteBase):
         async with self.two_servers(clock) as (here, there):
             for round_number in range(max(1, self.rounds // 10)):
                 old = await here.create_session(user_id=f"u{round_number}")
-                answers = await asyncio.gather(
-                    *((here, there)[n % 2].rotate_session(old.token) for n in range(50))
-                )
+                answers = await asyncio.gather(*((here, there)[n % 2].rotate_session(old.token) for n in range(50)))
                 successors = [answer for answer in answers if answer is not None]
                 assert len(successors) == 1
                 assert await here.validate_session(old.token) is None
@@ -97,9 +95,7 @@ class RotationSuite(SuiteBase):
         assert await sessions.store.rotate(known(old.token), known(new_token())) is None
         assert await sessions.validate_session(successor)
 
-    async def test_rotating_the_dead_does_nothing(
-        self, sessions: SessionManager, clock: MovableClock
-    ) -> None:
+    async def test_rotating_the_dead_does_nothing(self, sessions: SessionManager, clock: MovableClock) -> None:
         """An ended or expired session gets no successor."""
         deleted, expired = await sessions.create_session(), await sessions.create_session()
         await sessions.delete_session(deleted.token)

@@ -74,9 +74,7 @@ class SweepSuite(SuiteBase):
             assert await sessions.why_ended(revoked.token) == "revoked"
             assert await sessions.validate_session(live.token)
 
-    async def test_cleaning_up_takes_what_a_sweep_marked(
-        self, sessions: SessionManager, clock: MovableClock
-    ) -> None:
+    async def test_cleaning_up_takes_what_a_sweep_marked(self, sessions: SessionManager, clock: MovableClock) -> None:
         """Sessions that a sweep marked and keeps for the retention are expired, too."""
         await sessions.create_session()
         clock.advance(DAY)
@@ -144,9 +142,7 @@ class SweepSuite(SuiteBase):
             await sessions.sweep()
             await sessions.cleanup_expired_sessions()
         reasons = ["revoked", "evicted", "revoked", "revoked", "idle"]
-        expected = [
-            (new.id, f"u{n}", reason) for n, (new, reason) in enumerate(zip(made, reasons, strict=True), 1)
-        ]
+        expected = [(new.id, f"u{n}", reason) for n, (new, reason) in enumerate(zip(made, reasons, strict=True), 1)]
         assert sorted(end[:3] for end in heard) == sorted(expected)
 
     async def test_a_failing_hook_gets_the_end_again(self, clock: MovableClock) -> None:
@@ -203,9 +199,7 @@ class SweepSuite(SuiteBase):
             clock.advance(1 * DAY + MINUTE)
             assert await plain.sweep() == (0, 1)
 
-    async def test_without_a_hook_nothing_is_kept_for_one(
-        self, sessions: SessionManager, clock: MovableClock
-    ) -> None:
+    async def test_without_a_hook_nothing_is_kept_for_one(self, sessions: SessionManager, clock: MovableClock) -> None:
         """Where no process ever had a hook, ends go after their retention, told or not."""
         new = await sessions.create_session()
         await sessions.delete_session(new.token)

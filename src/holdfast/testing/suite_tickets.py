@@ -25,18 +25,12 @@ class TicketSuite(SuiteBase):
         assert await sessions.redeem_ticket(ticket, ORIGIN) == await sessions.get_session(new.token)
         assert await sessions.redeem_ticket(ticket, ORIGIN) is None
 
-    async def test_a_ticket_expires_after_30_seconds(
-        self, sessions: SessionManager, clock: MovableClock
-    ) -> None:
+    async def test_a_ticket_expires_after_30_seconds(self, sessions: SessionManager, clock: MovableClock) -> None:
         """Its `expires_at` is 30 seconds from the store's now, and at that time it is dead."""
         token, _ = await sessions.create_session()
         before = await sessions.ping()
         ticket, expires_at = present(await sessions.create_ticket(token))
-        assert (
-            30
-            <= (expires_at - before).total_seconds()
-            <= 30 + (await sessions.ping() - before).total_seconds()
-        )
+        assert 30 <= (expires_at - before).total_seconds() <= 30 + (await sessions.ping() - before).total_seconds()
         await move_to(sessions, clock, expires_at)
         assert await sessions.redeem_ticket(ticket) is None
 
@@ -110,9 +104,7 @@ class TicketSuite(SuiteBase):
             assert await sessions.redeem_ticket(text) is None
         assert await sessions.redeem_ticket(ticket)
 
-    async def test_the_sweep_removes_old_tickets_only(
-        self, sessions: SessionManager, clock: MovableClock
-    ) -> None:
+    async def test_the_sweep_removes_old_tickets_only(self, sessions: SessionManager, clock: MovableClock) -> None:
         """A sweep leaves tickets that are still good."""
         token, _ = await sessions.create_session()
         old, _ = present(await sessions.create_ticket(token))
@@ -122,9 +114,7 @@ class TicketSuite(SuiteBase):
         assert await sessions.redeem_ticket(old) is None
         assert await sessions.redeem_ticket(good)
 
-    @pytest.mark.parametrize(
-        "origin", ["", "o" * 513, "\0", "\udc00", 1, b"https://app.example"], ids=range(6)
-    )
+    @pytest.mark.parametrize("origin", ["", "o" * 513, "\0", "\udc00", 1, b"https://app.example"], ids=range(6))
     async def test_bad_origins_are_refused(self, sessions: SessionManager, origin: Any) -> None:
         """A ticket can be bound to a string of 1 to 512 characters, or to no origin."""
         token, _ = await sessions.create_session()

@@ -16,9 +16,7 @@ from holdfast.testing.suite_lifecycle import HOUR, assert_opens_nothing
 class TimeSuite(SuiteBase):
     """Sessions end in time, by the store's clock, whoever sweeps or does not."""
 
-    async def test_a_session_is_dead_at_its_expiry(
-        self, sessions: SessionManager, clock: MovableClock
-    ) -> None:
+    async def test_a_session_is_dead_at_its_expiry(self, sessions: SessionManager, clock: MovableClock) -> None:
         """A second before `expires_at` it is live, at `expires_at` dead for every method (promise 4)."""
         new = await sessions.create_session(user_id="u1")
         await move_to(sessions, clock, new.expires_at, -1)
@@ -120,14 +118,10 @@ class TimeSuite(SuiteBase):
                 assert await sessions.extend_session(new.token)
             assert await sessions.validate_session(new.token)
             # Far, but within what both databases and `datetime` can hold.
-            assert present(await sessions.extend_session(new.token, 1e300)) > new.expires_at + timedelta(
-                days=36_000
-            )
+            assert present(await sessions.extend_session(new.token, 1e300)) > new.expires_at + timedelta(days=36_000)
             assert await sessions.validate_session(new.token)
 
-    async def test_extending_the_dead_does_nothing(
-        self, sessions: SessionManager, clock: MovableClock
-    ) -> None:
+    async def test_extending_the_dead_does_nothing(self, sessions: SessionManager, clock: MovableClock) -> None:
         """What has expired stays expired, also for an operator with the id."""
         new = await sessions.create_session()
         await move_to(sessions, clock, new.expires_at)

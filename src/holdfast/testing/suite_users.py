@@ -66,9 +66,7 @@ class UsersSuite(SuiteBase):
             assert await sessions.get_active_session_count() == len(INJECTIONS) - left
             assert await sessions.revoke_user_sessions(text) == 1
 
-    @pytest.mark.parametrize(
-        "user_id", ["u", "u" * 255, "é" * 255, "\N{GRINNING FACE}" * 255], ids=[1, 2, 3, 4]
-    )
+    @pytest.mark.parametrize("user_id", ["u", "u" * 255, "é" * 255, "\N{GRINNING FACE}" * 255], ids=[1, 2, 3, 4])
     async def test_user_ids_at_the_limit(self, sessions: SessionManager, user_id: str) -> None:
         """From 1 to 255 characters, however many bytes they take (S-54)."""
         new = await sessions.create_session(user_id=user_id)
@@ -119,9 +117,7 @@ class UsersSuite(SuiteBase):
             await sessions.list_sessions(limit=limit)
 
     @pytest.mark.parametrize("text", ["", "x", "' OR 1=1 --", "0" * 32, "{" + "0" * 36 + "}", 1], ids=repr)
-    async def test_bad_ids_are_refused_where_a_guess_would_harm(
-        self, sessions: SessionManager, text: Any
-    ) -> None:
+    async def test_bad_ids_are_refused_where_a_guess_would_harm(self, sessions: SessionManager, text: Any) -> None:
         """As `after` and `keep` a text that is no id raises `InvalidArgument`, and nothing is revoked."""
         await sessions.create_session(user_id="u1")
         with pytest.raises(InvalidArgument):
@@ -179,9 +175,7 @@ class UsersSuite(SuiteBase):
         assert await sessions.revoke_user_sessions("u1", keep=other.id) == 1
         assert await sessions.revoke_user_sessions("u2", keep=str(new_id())) == 1
 
-    async def test_erasing_deletes_every_row_of_a_user(
-        self, sessions: SessionManager, clock: MovableClock
-    ) -> None:
+    async def test_erasing_deletes_every_row_of_a_user(self, sessions: SessionManager, clock: MovableClock) -> None:
         """Live, ended and expired sessions go, with every trace of them; the answer is how many rows."""
         expired = await sessions.create_session(user_id="u1")
         clock.advance(24 * 3600)
