@@ -16,7 +16,11 @@ def new_id() -> UUID:
     milliseconds = time.time_ns() // 1_000_000
     random = secrets.randbits(74)
     return UUID(
-        int=(milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+        int=(milliseconds & (1 << 48) - 1) << 80
+        | 0x7 << 76
+        | (random >> 62) << 64
+        | 0b10 << 62
+        | random & (1 << 62) - 1
     )
 
 

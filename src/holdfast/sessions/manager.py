@@ -34,7 +34,7 @@ from holdfast.sessions.session import (
 )
 from holdfast.sessions.store import Key, Store, StoreOptions
 from holdfast.sessions.sweeper import Sweeper, Swept, clean_up, sweep
-from holdfast.sessions.tokens import digest_of, new_ticket, new_token, ticket_digest_of
+from holdfast.sessions.tokens import digest_of, digest_of_new, new_ticket, new_token, ticket_digest_of
 from holdfast.sessions.watch import Watch
 
 MAX_PAGE = 1000
@@ -176,12 +176,10 @@ class SessionManager:
         The token is shown this once. Raises `InvalidArgument` when the user id or the metadata break a limit.
         """
         token = new_token()
-        digest = digest_of(token)
-        assert digest is not None
         record = await self.store.create(
             NewRecord(
                 new_id(),
-                digest,
+                digest_of_new(token),
                 None if user_id is None else checked_user_id(user_id),
                 metadata_rules.canonical(metadata),
             )
@@ -223,9 +221,7 @@ class SessionManager:
         if digest is None:
             return None
         successor = new_token()
-        successor_digest = digest_of(successor)
-        assert successor_digest is not None
-        record = await self.store.rotate(digest, successor_digest)
+        record = await self.store.rotate(digest, digest_of_new(successor))
         return None if record is None else NewSession(str(record.id), successor, record.expires_at)
 
     async def update_metadata(self, token: str, changes: Mapping[str, Any]) -> Session | None:
@@ -269,9 +265,7 @@ class SessionManager:
         if session is None:
             return None
         ticket = new_ticket()
-        digest = ticket_digest_of(ticket)
-        assert digest is not None
-        expires_at = await self.store.create_ticket(digest, session, origin)
+        expires_at = await self.store.create_ticket(digest_of_new(ticket), session, origin)
         return None if expires_at is None else (ticket, expires_at)
 
     async def redeem_ticket(self, ticket: str, origin: str | None = None) -> Session | None:
@@ -395,7 +389,7 @@ def _may_bind(origin: object) -> bool:
     return True
 
 
-_process_manager: tuple[int, SessionManager] | None = None
+_managers: dict[int, SessionManager] = {}
 
 
 def get_session_manager() -> SessionManager:
@@ -403,7 +397,9 @@ def get_session_manager() -> SessionManager:
 
     It is not opened yet: use it with `async with`, or await its `open()`, once, where the application starts.
     """
-    global _process_manager
-    if _process_manager is None or _process_manager[0] != os.getpid():
-        _process_manager = (os.getpid(), SessionManager.from_environment())
-    return _process_manager[1]
+    process = os.getpid()
+    if process not in _managers:
+        # What a forked child inherits belongs to its parent: the connections in it are the parent's.
+        _managers.clear()
+        _managers[process] = SessionManager.from_environment()
+    return _managers[process]

@@ -80,7 +80,7 @@ class Session:
         )
 
 
-class NewSession(tuple[str, datetime]):
+class NewSession(tuple[str, datetime]):  # noqa: SLOT001 - a subclass of tuple cannot have named slots
     """What create and rotate answer: `token, expires_at = …`, with the id beside them.
 
     It is the only value that ever holds a token, and its text form leaves it out.

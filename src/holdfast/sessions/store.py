@@ -38,7 +38,7 @@ class StoreOptions:
     deadline: float = 5.0
     """Seconds that one call may take, retries included."""
     connections: int = 5
-    """PostgreSQL connections for everything but the joined calls, which have two of their own."""
+    """PostgreSQL connections for everything but the joined calls, which have four of their own."""
     upgrade: bool | None = None
     """Whether opening brings the schema up to date. `None` means: on SQLite yes, on PostgreSQL no."""
     pooled: bool = False
@@ -52,7 +52,10 @@ class Store(Protocol):
     """Where sessions are kept. Opened once by its manager, closed once; safe for any number of concurrent calls."""
 
     async def open(self, policy: Policy, clock: Clock) -> None:
-        """Connect, check the schema, and start. Raises `StoreUnavailable` or `StoreRefused`, having kept nothing open."""
+        """Connect, check the schema, and start.
+
+        Raises `StoreUnavailable` or `StoreRefused`, having kept nothing open.
+        """
 
     async def close(self) -> None:
         """Finish what was accepted, then let go of every connection and thread. Safe to repeat."""

@@ -51,6 +51,11 @@ def digest_of(token: str) -> TokenDigest | None:
     return _digest(token, TOKEN_PREFIX)
 
 
+def digest_of_new(secret: str) -> TokenDigest:
+    """The digest of a token or ticket that this process has just made."""
+    return TokenDigest(sha256(secret.encode()).digest())
+
+
 def ticket_digest_of(ticket: str) -> TokenDigest | None:
     """The digest of a well-formed ticket, or `None`; a token is not a ticket."""
     return _digest(ticket, TICKET_PREFIX)

@@ -72,7 +72,7 @@ class Watch:
         while not self._heard.done():
             record = await self._manager.store.get(session_id)
             if record is None:
-                return await self._why(session_id)
+                return await self._end_of(self.session)
             due = record.expires_at
             if (idle := self._manager.policy.idle_timeout) is not None:
                 due = min(due, record.last_activity + idle)
@@ -83,13 +83,11 @@ class Watch:
         now = await self._manager.store.ping()
         await self._manager.clock.sleep((due - now).total_seconds())
 
-    async def _why(self, session_id: UUID) -> End:
-        """The end of a session that is live no longer, noted by whoever came first."""
+    async def _end_of(self, session: Session) -> End:
+        """The end of a session that is live no longer. One without a trace was erased, with its user."""
         store = self._manager.store
-        if (end := await store.end_of(session_id)) is not None:
-            return end
-        assert self.session is not None
-        return End(self.session.id, self.session.user_id, "revoked", await store.ping())
+        end = await store.end_of(UUID(session.id))
+        return end or End(session.id, session.user_id, "revoked", await store.ping())
 
 
 async def _first(heard: asyncio.Future[End], asleep: Awaitable[None]) -> None:

@@ -26,8 +26,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
 from holdfast.sessions.policy import Policy
-from holdfast.sql.statements import Statements, json_text, json_value, later_of, user_lock
+from holdfast.sql.statements import Statements, json_value, later_of, user_lock
 from holdfast.sql.tables import Instant, Span, Tables
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -119,7 +120,9 @@ def create_batch(tables: Tables, statements: Statements, policy: Policy) -> Batc
         .order_by("key")
         .subquery("users")
     )
-    locks = select(func.pg_advisory_xact_lock_shared(users.c.key).label("taken")).cte("locks").prefix_with("MATERIALIZED")
+    locks = (
+        select(func.pg_advisory_xact_lock_shared(users.c.key).label("taken")).cte("locks").prefix_with("MATERIALIZED")
+    )
     # The count makes the insert wait for the locks; the clock is read once, so that the three times agree.
     begun = select(statements.now.label("now"), select(func.count()).select_from(locks).scalar_subquery().label("n"))
     clock = begun.cte("clock").prefix_with("MATERIALIZED")

@@ -6,7 +6,7 @@ task goes on to a clean end either way, so no connection is ever left in the mid
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -71,7 +71,7 @@ class Calls:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
-    async def _call(self, work: Any, progress: _Progress) -> Any:
+    async def _call(self, work: Coroutine[Any, Any, Answer], progress: _Progress) -> Answer:
         task = asyncio.create_task(work, name="holdfast-call")
         self._tasks.add(task)
         task.add_done_callback(self._finished)

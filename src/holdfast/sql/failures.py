@@ -130,7 +130,10 @@ def kind_of(error: BaseException) -> Kind:
         if name == "TimeoutError" and type(cause).__module__.startswith("sqlalchemy"):
             return Kind.BUSY
         # asyncpg's own errors carry no SQLSTATE: a closed connection, a protocol out of step.
-        if isinstance(cause, OSError | TimeoutError | EOFError) or name in ("InterfaceError", "InternalClientError"):
+        if isinstance(cause, OSError | TimeoutError | EOFError) or name in (
+            "InterfaceError",
+            "InternalClientError",
+        ):
             return Kind.LOST
     return Kind.BUG
 
@@ -160,7 +163,12 @@ def to_raise(error: BaseException, where: str) -> BaseException:
 def _kind_of_sqlstate(state: str) -> Kind:
     if state == FENCE_SQLSTATE:
         return Kind.MOVED
-    for states, kind in ((_RETRY, Kind.RETRY), (_DROP, Kind.DROP), (_FULL, Kind.FULL), (_REFUSED, Kind.REFUSED)):
+    for states, kind in (
+        (_RETRY, Kind.RETRY),
+        (_DROP, Kind.DROP),
+        (_FULL, Kind.FULL),
+        (_REFUSED, Kind.REFUSED),
+    ):
         if state in states:
             return kind
     if state in _LOST or state.startswith("08"):

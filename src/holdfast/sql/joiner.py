@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from holdfast.sessions.errors import OutcomeUnknown, Overloaded, StoreUnavailable
@@ -148,7 +149,7 @@ class Joiner(Generic[Item, Answer]):
                         if await self._serve(lane, [call]):
                             self._queue.appendleft(call)
                 return False
-            self._fail(batch, lambda: to_raise(failure, self._where))
+            self._fail(batch, partial(to_raise, failure, self._where))
             return False
         except Unknown as failure:
             self._last_failure = failure

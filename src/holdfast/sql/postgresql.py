@@ -78,12 +78,8 @@ class PostgresqlStore(SqlStore):
         touch_lanes = [_Connected() for _ in range(_TOUCH_LANES)]
         create_lanes = [_Connected() for _ in range(_CREATE_LANES)]
         self._lanes = touch_lanes + create_lanes
-        self._touches = Joiner(
-            self._send_touches, touch_lanes, where=self._where, deadline=deadline, repeatable=False
-        )
-        self._creates = Joiner(
-            self._send_creates, create_lanes, where=self._where, deadline=deadline, repeatable=True
-        )
+        self._touches = Joiner(self._send_touches, touch_lanes, where=self._where, deadline=deadline, repeatable=False)
+        self._creates = Joiner(self._send_creates, create_lanes, where=self._where, deadline=deadline, repeatable=True)
         try:
             await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
             await self.ping()
@@ -198,9 +194,10 @@ class PostgresqlStore(SqlStore):
         if lane.driver is not None and lane.driver.is_closed():
             await self._drop(lane)
         if lane.driver is None:
-            assert self._engine is not None
+            if self._engine is None:
+                raise StoreUnavailable(f"{self._where} is closed")
             lane.connection = await self._engine.connect()
-            driver = (await lane.connection.get_raw_connection()).driver_connection
+            driver: Any = (await lane.connection.get_raw_connection()).driver_connection
             if not self._pooled:
                 await driver.execute(_LANE_SETTINGS)
             lane.driver = driver

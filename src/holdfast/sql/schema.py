@@ -96,7 +96,9 @@ def refuse_unfit(connection: Connection, tables: Tables) -> None:
         refuse_foreign(connection, schema)
         raise StoreRefused("Holdfast's tables are not there yet; run `holdfast db upgrade`")
     if present in {each.revision for each in script.walk_revisions()}:
-        raise StoreRefused(f"the tables are at revision {present}, this version needs {head}; run `holdfast db upgrade`")
+        raise StoreRefused(
+            f"the tables are at revision {present}, this version needs {head}; run `holdfast db upgrade`"
+        )
     raise StoreRefused(
         f"the tables are at revision {present}, which a newer version of Holdfast made; install that version, "
         "or take the tables back with it first"
@@ -116,13 +118,13 @@ def refuse_foreign(connection: Connection, schema: str | None) -> None:
     )
 
 
-def include_object(object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
+def include_object(item: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
     """For `context.configure(include_object=…)` in an application's own Alembic environment.
 
     Keeps Holdfast's tables, which live beside the application's, out of its autogenerate: without it Alembic would
     propose to drop them.
     """
-    table = object if type_ == "table" else getattr(object, "table", None)
+    table = item if type_ == "table" else getattr(item, "table", None)
     named = name if type_ == "table" else getattr(table, "name", None)
     return named not in _OWN_TABLES
 
@@ -147,7 +149,9 @@ async def _migrate(address: Address, options: StoreOptions, run: Callable[[Confi
     await _run(parsed, options, migrate)
 
 
-async def _run(address: SqliteAddress | PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], None]) -> None:
+async def _run(
+    address: SqliteAddress | PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], None]
+) -> None:
     """Do something in one transaction, and say in our own words what went wrong."""
     try:
         if isinstance(address, SqliteAddress):
@@ -190,9 +194,7 @@ def _on_sqlite(path: Path, work: Callable[[Connection], None]) -> None:
         made.dispose()
 
 
-async def _on_postgresql(
-    address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], None]
-) -> None:
+async def _on_postgresql(address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], None]) -> None:
     from holdfast.sql.postgresql import connect_arguments
 
     made = create_async_engine(

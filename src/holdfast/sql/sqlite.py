@@ -7,7 +7,7 @@ a few connections of their own, which in WAL mode never wait for the writer.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -58,9 +58,7 @@ class SqliteStore(SqlStore):
         deadline = self._options.deadline
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast-writer")
         self._writer = Writer(self._address.path, statements, clock)
-        self._writes = Joiner[Write, Any](
-            self._send, [Lane()], where=self._where, deadline=deadline, repeatable=False
-        )
+        self._writes = Joiner[Write, Any](self._send, [Lane()], where=self._where, deadline=deadline, repeatable=False)
         self._readers = _readers(self._address.path)
         self._calls = Calls(self._readers, where=self._where, deadline=deadline)
         try:
@@ -122,7 +120,7 @@ class SqliteStore(SqlStore):
     async def _send(self, lane: Lane, writes: Sequence[Write]) -> Sequence[Any]:
         return await self._in_thread(self._writer.write, lane, writes)
 
-    async def _in_thread(self, work: Any, *arguments: Any) -> Any:
+    async def _in_thread(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
         if self._thread is None:
             raise NotDone(Kind.FULL, StoreUnavailable(f"{self._where} is closed"))
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -168,4 +166,3 @@ def _readers(path: Path) -> AsyncEngine:
         cursor.close()
 
     return readers
-

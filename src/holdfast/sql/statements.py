@@ -38,6 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import ReturningDelete
 from sqlalchemy.sql.functions import FunctionElement
 
 from holdfast.sessions.policy import Policy
@@ -234,7 +235,7 @@ class Statements:
         return select(*self.record).where(self._named, self.live)
 
     @cached_property
-    def why(self) -> Select[Any]:
+    def why(self) -> Select[*tuple[Any, ...]]:
         """What is known of a digest: is it the present one, does its session live, how did it end."""
         columns = self._sessions.c
         digest = bindparam("asked", type_=LargeBinary)
@@ -356,7 +357,8 @@ class Statements:
             update(self._sessions)
             .where(self._named, self.live, columns.metadata_version == bindparam("version", type_=BigInteger()))
             .values(
-                metadata=json_value(bindparam("text", type_=Text())), metadata_version=columns.metadata_version + 1
+                metadata=json_value(bindparam("text", type_=Text())),
+                metadata_version=columns.metadata_version + 1,
             )
             .returning(*self.record)
         )
@@ -402,7 +404,7 @@ class Statements:
         return select(*self._marked).where(columns.id.in_(_ids()), columns.ended_at.is_not(None))
 
     @cached_property
-    def erase_user(self) -> Delete:
+    def erase_user(self) -> ReturningDelete[*tuple[Any, ...]]:
         """Delete every row of a user; their tickets go with them."""
         columns = self._sessions.c
         return delete(self._sessions).where(columns.user_id == bindparam("user", type_=Text())).returning(columns.id)
@@ -413,7 +415,10 @@ class Statements:
         tickets = self._tables.tickets
         lifetime = type_coerce(self.now + bindparam("lifetime", type_=Span()), Instant())
         source = select(
-            bindparam("ticket", type_=LargeBinary), self._sessions.c.id, bindparam("ticket_origin", type_=Text()), lifetime
+            bindparam("ticket", type_=LargeBinary),
+            self._sessions.c.id,
+            bindparam("ticket_origin", type_=Text()),
+            lifetime,
         ).where(self._sessions.c.digest == bindparam("asked", type_=LargeBinary), self.live)
         return (
             insert(tickets)
@@ -428,7 +433,7 @@ class Statements:
         return select(tickets.expires_at).where(tickets.digest == bindparam("ticket", type_=LargeBinary))
 
     @cached_property
-    def take_ticket(self) -> Delete:
+    def take_ticket(self) -> ReturningDelete[*tuple[Any, ...]]:
         """Use a ticket up, and tell whether its time had not passed."""
         tickets = self._tables.tickets.c
         return (
@@ -483,7 +488,7 @@ class Statements:
         return update(self._tables.control).where(self._tables.control.c.id == 1).values(hooks_expected_at=self.now)
 
     @cached_property
-    def delete_ended(self) -> Delete:
+    def delete_ended(self) -> ReturningDelete[*tuple[Any, ...]]:
         """Delete some ended sessions past a certain age, once told if anybody is to be told."""
         columns = self._sessions.c
         control = self._tables.control.c

@@ -225,12 +225,12 @@ class SqlStore(ABC):
     async def told(self, ids: Sequence[UUID]) -> None:
         """See `Store`."""
         statement, values = self._sql.told, self._bind(ids=list(ids))
-        await self._write(lambda connection, _: connection.execute(statement, values) and None)
+        await self._write(lambda connection, _: connection.execute(statement, values).close())
 
     async def expect_hooks(self) -> None:
         """See `Store`."""
         statement, values = self._sql.expect_hooks, self._bind()
-        await self._write(lambda connection, _: connection.execute(statement, values) and None)
+        await self._write(lambda connection, _: connection.execute(statement, values).close())
 
     async def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
         """See `Store`."""

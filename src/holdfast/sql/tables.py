@@ -125,7 +125,11 @@ def _sessions(metadata: MetaData, schema: str | None) -> Table:
         metadata,
         Column("id", Uuid(), primary_key=True, comment="public handle, UUIDv7; opens nothing"),
         Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the present token"),
-        Column("previous_digest", LargeBinary, comment="of the token that rotation replaced; null before the first"),
+        Column(
+            "previous_digest",
+            LargeBinary,
+            comment="of the token that rotation replaced; null before the first",
+        ),
         Column("replaced_at", Instant(), comment="when the present token replaced it"),
         Column("user_id", Text, comment="null for an anonymous visitor"),
         Column("metadata", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
@@ -148,7 +152,10 @@ def _sessions(metadata: MetaData, schema: str | None) -> Table:
     replaced = table.c.previous_digest.is_not(None)
     Index("sessions_digest_key", table.c.digest, unique=True)
     Index(
-        "sessions_previous_digest_idx", table.c.previous_digest, postgresql_where=replaced, sqlite_where=replaced
+        "sessions_previous_digest_idx",
+        table.c.previous_digest,
+        postgresql_where=replaced,
+        sqlite_where=replaced,
     )
     Index("sessions_expires_at_idx", table.c.expires_at, postgresql_where=live, sqlite_where=live)
     Index("sessions_user_id_idx", table.c.user_id, table.c.id, postgresql_where=live, sqlite_where=live)

@@ -210,14 +210,19 @@ class _Touch:
     """The touch on the driver's own connection: it is most of what a writer does."""
 
     def __init__(self, statements: Statements) -> None:
-        compiled: Any = statements.touch.compile(dialect=sqlite_dialect.dialect())  # type: ignore[no-untyped-call]
+        compiled: Any = statements.touch.compile(dialect=sqlite_dialect.dialect())
         self._text: str = compiled.string
         self._order: tuple[str, ...] = tuple(compiled.positiontup)
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
         self._fixed = {name: microseconds(span) for name, span in fixed.items()}
 
     def __call__(self, driver: sqlite3.Connection, digest: bytes, activities: int, clock: Clock) -> Record | None:
-        values = {"asked": digest, "activities": activities, "offset": microseconds(clock.offset), **self._fixed}
+        values = {
+            "asked": digest,
+            "activities": activities,
+            "offset": microseconds(clock.offset),
+            **self._fixed,
+        }
         row = driver.execute(self._text, [values[name] for name in self._order]).fetchone()
         if row is None:
             return None

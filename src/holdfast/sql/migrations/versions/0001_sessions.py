@@ -25,7 +25,9 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), primary_key=True, comment="public handle, UUIDv7; opens nothing"),
         sa.Column("digest", sa.LargeBinary, nullable=False, comment="SHA-256 of the present token"),
         sa.Column(
-            "previous_digest", sa.LargeBinary, comment="of the token that rotation replaced; null before the first"
+            "previous_digest",
+            sa.LargeBinary,
+            comment="of the token that rotation replaced; null before the first",
         ),
         sa.Column("replaced_at", INSTANT, comment="when the present token replaced it"),
         sa.Column("user_id", sa.Text, comment="null for an anonymous visitor"),
@@ -36,9 +38,7 @@ def upgrade() -> None:
         sa.Column("last_activity", INSTANT, nullable=False),
         sa.Column("request_count", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("ended_at", INSTANT, comment="null until ended or swept"),
-        sa.Column(
-            "end_reason", sa.Text, comment="expired, idle, revoked or evicted; null until ended_at is set"
-        ),
+        sa.Column("end_reason", sa.Text, comment="expired, idle, revoked or evicted; null until ended_at is set"),
         sa.Column("notified_at", INSTANT, comment="when an end hook had heard of it; null until then"),
         sa.CheckConstraint("(ended_at IS NULL) = (end_reason IS NULL)", name="sessions_end_check"),
         schema=schema,
