@@ -13,7 +13,7 @@ from tests.support.admin import Databases
 pytest_plugins = ["tests.support.fixtures"]
 
 MigratedDatabases = Callable[[int | None], str]
-"""Gives the address of a fresh database with Holdfast's tables: on PostgreSQL 16 or 18, or on the plain one (`None`)."""
+"""Gives the address of a fresh database with Holdfast's tables: on PostgreSQL 16, 18 or the plain one (`None`)."""
 
 
 @pytest.fixture(scope="session")

@@ -47,9 +47,9 @@ class Batch:
 def touch_batch(tables: Tables, statements: Statements, policy: Policy) -> Batch:
     """Count the activities of many live sessions.
 
-    `digests` are distinct, `activities` says how many callers each one has, `limit` is their number. The live rows are locked in order of
-    id, which rotation does not change, before any is written: without that, batches deadlock with each other.
-    Answers the digest asked for, then the columns of a `Record`.
+    `digests` are distinct, `activities` says how many callers each one has, `limit` is their number. The live rows are
+    locked in order of id, which rotation does not change, before any is written: without that, batches deadlock with
+    each other. Answers the digest asked for, then the columns of a `Record`.
     """
     sessions = tables.sessions
     given = (

@@ -117,6 +117,9 @@ class SqliteStore(SqlStore):
     async def _write(self, writing: Writing[Answer]) -> Answer:
         return cast("Answer", await self._writes.call(writing))
 
+    def _lock_user(self, connection: Connection, user_id: str) -> None:
+        """Nothing: BEGIN IMMEDIATE keeps every other writer waiting already."""
+
     async def _send(self, lane: Lane, writes: Sequence[Write]) -> Sequence[Any]:
         return await self._in_thread(self._writer.write, lane, writes)
 

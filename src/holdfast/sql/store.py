@@ -188,8 +188,9 @@ class SqlStore(ABC):
 
         return await self._write(writing)
 
+    @abstractmethod
     def _lock_user(self, connection: Connection, user_id: str) -> None:
-        """Wait for the user's creates under way. SQLite has one writer at a time, so there it is nothing."""
+        """Wait for the user's creates under way, and keep later ones waiting until the transaction ends."""
 
     async def create_ticket(self, digest: TokenDigest, session: TokenDigest, origin: str | None) -> datetime | None:
         """See `Store`."""
@@ -197,9 +198,12 @@ class SqlStore(ABC):
         values = self._bind(ticket=digest, ticket_origin=origin, lifetime=TICKET_LIFETIME, asked=session)
 
         def writing(connection: Connection, again: bool) -> datetime | None:
-            if again and (kept := connection.scalars(ticket, self._bind(ticket=digest)).one_or_none()) is not None:
-                return kept
-            return connection.scalars(statement, values).one_or_none()
+            kept: datetime | None = None
+            if again:
+                kept = connection.scalars(ticket, self._bind(ticket=digest)).one_or_none()
+            if kept is None:
+                kept = connection.scalars(statement, values).one_or_none()
+            return kept
 
         return await self._write(writing)
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -49,12 +49,13 @@ class Writer:
     def __init__(self, path: Path, statements: Statements, clock: Clock) -> None:
         """Prepare it; `open` connects."""
         self._path = path
+        self._log = path.with_name(f"{path.name}-wal")
         self._where = f"SQLite file {path}"
         self._statements = statements
         self._clock = clock
         self._touch = _Touch(statements)
         self._engine: Engine | None = None
-        self._lock: int | None = None
+        self._lock = -1
         self._file: tuple[int, int] | None = None
         self._next_checkpoint = 0.0
         self.failing = False
@@ -74,9 +75,9 @@ class Writer:
             self._connection.close()
             self._engine.dispose()
             self._engine = None
-        if self._lock is not None:
+        if self._lock != -1:
             os.close(self._lock)
-            self._lock = None
+            self._lock = -1
 
     def write(self, lane: Lane, writes: Sequence[Write]) -> list[Any]:
         """One batch: answers in order, an error in place of an answer for a write that failed alone.
@@ -173,7 +174,6 @@ class Writer:
 
         SQLite libraries with the WAL-reset race need it; the rest lose two system calls per batch.
         """
-        assert self._lock is not None
         limit = time.monotonic() + _BUSY_MILLISECONDS / 1000
         while True:
             try:
@@ -195,7 +195,7 @@ class Writer:
         """Move the log into the file once it has grown, when no other process of ours writes at that moment."""
         now = time.monotonic()
         with suppress(OSError):
-            if now < self._next_checkpoint or os.stat(f"{self._path}-wal").st_size < _CHECKPOINT_BYTES:
+            if now < self._next_checkpoint or self._log.stat().st_size < _CHECKPOINT_BYTES:
                 return
             self._next_checkpoint = now + 1.0
             with self._locked(fcntl.LOCK_EX, wait=False) as alone, suppress(sqlite3.Error):
@@ -284,9 +284,7 @@ def _refuse_strange(path: Path) -> None:
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    return driver
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
