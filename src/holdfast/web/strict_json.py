@@ -136,6 +136,9 @@ class StrictRoute(APIRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """As any route, but a `user` in the path is taken from the bytes that the client sent."""
+        if scope["type"] == "http" and scope["path"].endswith("\n"):
+            # The end of a route's pattern would match before it, and the path would pass for another one.
+            return Match.NONE, {}
         if ":user}" not in self.path:
             return super().matches(scope)
         path = _unambiguous_path(scope)
@@ -175,7 +178,7 @@ async def _check_body(request: Request, takes_body: bool) -> None:
 class _UserConvertor(Convertor[str]):
     """A user id in a path: any text, slashes included, decoded exactly once."""
 
-    regex = ".+"
+    regex = "(?s:.+)"
 
     def convert(self, value: str) -> str:
         return value.replace("%2F", "/").replace("%25", "%")
