@@ -138,7 +138,14 @@ async def test_headers_never_change_who_may_pass(api: Api, headers: dict[str, st
 
 @pytest.mark.parametrize(
     "path",
-    ["//api/v1/stats", "/api//v1/stats", "/healthz/../api/v1/stats", "/api/v1/sessions/../stats", "/api/v1/stats;x", "/api/v1/stats%0A"],
+    [
+        "//api/v1/stats",
+        "/api//v1/stats",
+        "/healthz/../api/v1/stats",
+        "/api/v1/sessions/../stats",
+        "/api/v1/stats;x",
+        "/api/v1/stats%0A",
+    ],
 )
 async def test_odd_paths_never_pass(api: Api, path: str) -> None:
     """S-62: a path that only resembles a route is not that route."""

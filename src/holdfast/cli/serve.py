@@ -15,13 +15,9 @@ def serve(
         int | None,
         typer.Option(min=0, max=65_535, help="The port instead of HOLDFAST_PORT; 0 takes a free one."),
     ] = None,
-    dev: Annotated[
-        bool, typer.Option("--dev", help="Loopback, SQLite, and credentials made and shown once.")
-    ] = False,
+    dev: Annotated[bool, typer.Option("--dev", help="Loopback, SQLite, and credentials made and shown once.")] = False,
     sqlite: Annotated[Path | None, typer.Option(help="Serve from this SQLite file.")] = None,
-    postgres: Annotated[
-        str | None, typer.Option(help="Serve from the PostgreSQL database at this address.")
-    ] = None,
+    postgres: Annotated[str | None, typer.Option(help="Serve from the PostgreSQL database at this address.")] = None,
 ) -> None:
     """Run the server.
 

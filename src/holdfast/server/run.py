@@ -97,9 +97,7 @@ def for_development(settings: Settings) -> tuple[Settings, dict[str, str]]:
     Raises `InvalidArgument` for a host that other machines can reach.
     """
     if not _is_loopback(settings.host):
-        raise InvalidArgument(
-            "the development profile listens on loopback only; leave out --dev, or the host"
-        )
+        raise InvalidArgument("the development profile listens on loopback only; leave out --dev, or the host")
     made: dict[str, str] = {}
     if not settings.application_credentials:
         made["HOLDFAST_APP_TOKEN"] = secrets.token_urlsafe(32)

@@ -49,9 +49,7 @@ def create_test_app(
     if database is None:
         manager = chosen.manager(MemoryStore(), moved)
     else:
-        manager = replace(chosen, database_url=database, sqlite_path=None, database_type=None).manager(
-            clock=moved
-        )
+        manager = replace(chosen, database_url=database, sqlite_path=None, database_type=None).manager(clock=moved)
     app = create_app(chosen, manager)
 
     async def advance(body: AdvanceBody) -> dict[str, str]:
@@ -71,9 +69,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one; the log names it")
     parser.add_argument("--database", help="an address; without it, sessions are kept in memory")
     arguments = parser.parse_args()
-    settings, made = for_development(
-        replace(Settings.from_environment(), host="127.0.0.1", port=arguments.port)
-    )
+    settings, made = for_development(replace(Settings.from_environment(), host="127.0.0.1", port=arguments.port))
     for name, value in made.items():
         sys.stderr.write(f"{name}={value}\n")
     serve(settings, create_test_app(settings, arguments.database))

@@ -135,9 +135,7 @@ class Settings:
     )
     pooled: bool = field(
         default=False,
-        metadata=_set_by(
-            "HOLDFAST_POOLED", FLAG, "Whether PgBouncer in transaction mode stands before PostgreSQL."
-        ),
+        metadata=_set_by("HOLDFAST_POOLED", FLAG, "Whether PgBouncer in transaction mode stands before PostgreSQL."),
     )
     strict_sqlite: bool = field(
         default=False,
@@ -155,9 +153,7 @@ class Settings:
     )
     port: int = field(
         default=8000,
-        metadata=_set_by(
-            "HOLDFAST_PORT", whole(0, 65_535, "a port"), "The port it listens on; 0 takes a free one."
-        ),
+        metadata=_set_by("HOLDFAST_PORT", whole(0, 65_535, "a port"), "The port it listens on; 0 takes a free one."),
     )
     application_credentials: tuple[str, ...] = field(
         default=(),
@@ -169,9 +165,7 @@ class Settings:
     )
     allow_anonymous: bool = field(
         default=False,
-        metadata=_set_by(
-            "HOLDFAST_ALLOW_ANONYMOUS", FLAG, "Whether anyone may create a session without a user."
-        ),
+        metadata=_set_by("HOLDFAST_ALLOW_ANONYMOUS", FLAG, "Whether anyone may create a session without a user."),
     )
     anonymous_per_minute: int = field(
         default=10,
@@ -195,15 +189,11 @@ class Settings:
     )
     allow_metadata: bool = field(
         default=False,
-        metadata=_set_by(
-            "HOLDFAST_ALLOW_METADATA", FLAG, "Whether a session's own token may change its metadata."
-        ),
+        metadata=_set_by("HOLDFAST_ALLOW_METADATA", FLAG, "Whether a session's own token may change its metadata."),
     )
     max_body_bytes: int = field(
         default=65_536,
-        metadata=_set_by(
-            "HOLDFAST_MAX_BODY_BYTES", whole(1024, 16_777_216, "bytes"), "The largest request body."
-        ),
+        metadata=_set_by("HOLDFAST_MAX_BODY_BYTES", whole(1024, 16_777_216, "bytes"), "The largest request body."),
     )
     max_connections: int = field(
         default=20_000,
@@ -258,9 +248,7 @@ class Settings:
     def address(self) -> str | Path:
         """The store that serves: an address, or the path of a SQLite file."""
         url = self.database_url
-        if url is not None and (
-            self.database_type is None or self._names_sqlite == (self.database_type == "sqlite")
-        ):
+        if url is not None and (self.database_type is None or self._names_sqlite == (self.database_type == "sqlite")):
             return url
         return self.sqlite_path or _DEFAULT_SQLITE_PATH
 
@@ -300,9 +288,7 @@ class Settings:
                 "set it, or set SESSION_DB_TYPE=sqlite"
             )
         if self._names_sqlite and self.sqlite_path is not None:
-            raise InvalidArgument(
-                "DATABASE_URL and HOLDFAST_SQLITE_PATH both name a SQLite file; unset one of them"
-            )
+            raise InvalidArgument("DATABASE_URL and HOLDFAST_SQLITE_PATH both name a SQLite file; unset one of them")
         if self.database_url is not None and self.sqlite_path is not None and self.database_type is None:
             raise InvalidArgument(
                 "DATABASE_URL and HOLDFAST_SQLITE_PATH are both set, so it is not clear which serves; "

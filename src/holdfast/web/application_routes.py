@@ -26,18 +26,14 @@ from holdfast.web.options import RouterOptions
 from holdfast.web.responses import Refusal, answer, not_found, timestamp
 
 _TAGS: Final = ["application"]
-_MISSING: Final[dict[int | str, dict[str, Any]]] = {
-    404: {"model": ErrorAnswer, "description": "No such live session."}
-}
+_MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"model": ErrorAnswer, "description": "No such live session."}}
 _LIMITED: Final[dict[int | str, dict[str, Any]]] = {
     409: {"model": ErrorAnswer, "description": "The user has as many sessions as the cap allows."},
     429: {"model": ErrorAnswer, "description": "Too many anonymous sessions."},
 }
 
 
-def add_application_routes(
-    router: APIRouter, manager: SessionManager, guard: Guard, options: RouterOptions
-) -> None:
+def add_application_routes(router: APIRouter, manager: SessionManager, guard: Guard, options: RouterOptions) -> None:
     """Add them. The operator may use each of them too."""
     anonymous = (
         AnonymousLimit(options.anonymous_per_minute, options.anonymous_total_per_minute)
@@ -90,9 +86,7 @@ def add_application_routes(
         options.observe("created")
         return answer(created_body(new), 201)
 
-    @router.post(
-        "/sessions/validate", response_model=ValidateAnswer, dependencies=application, tags=list(_TAGS)
-    )
+    @router.post("/sessions/validate", response_model=ValidateAnswer, dependencies=application, tags=list(_TAGS))
     async def validate_session(body: ValidateBody) -> Response:
         """Check a token and record the activity. Unknown, expired and revoked look the same."""
         session = await manager.validate_session(body.token)

@@ -38,18 +38,14 @@ Changes = Annotated[
     dict[str, Any],
     Field(description="Merged into the metadata after RFC 7396: null removes a key, an object is merged."),
 ]
-Time = Annotated[
-    str, Field(description="RFC 3339, UTC, with microseconds.", json_schema_extra={"format": "date-time"})
-]
+Time = Annotated[str, Field(description="RFC 3339, UTC, with microseconds.", json_schema_extra={"format": "date-time"})]
 
 
 class CreateBody(BaseModel):
     """A session to begin."""
 
     model_config = _taking({"user_id": "u1", "metadata": {"lang": "ko"}}, {})
-    user_id: Annotated[
-        str | None, Field(description="Whose it is, 1 to 255 characters; absent: anonymous.")
-    ] = None
+    user_id: Annotated[str | None, Field(description="Whose it is, 1 to 255 characters; absent: anonymous.")] = None
     metadata: Metadata = Field(default_factory=dict)
 
 
@@ -78,9 +74,9 @@ class TicketBody(BaseModel):
     """Where a ticket will be used."""
 
     model_config = _taking({"origin": "https://app.example.com"}, {})
-    origin: Annotated[
-        str | None, Field(description="The Origin header of the handshake; absent: it carries none.")
-    ] = None
+    origin: Annotated[str | None, Field(description="The Origin header of the handshake; absent: it carries none.")] = (
+        None
+    )
 
 
 class CreatedAnswer(BaseModel):

@@ -35,9 +35,7 @@ def add_operator_routes(router: APIRouter, manager: SessionManager, guard: Guard
 
     operator = [Depends(operator_only)]
 
-    @router.get(
-        "/sessions", response_model=PageAnswer, responses=_FORBIDDEN, dependencies=operator, tags=list(_TAGS)
-    )
+    @router.get("/sessions", response_model=PageAnswer, responses=_FORBIDDEN, dependencies=operator, tags=list(_TAGS))
     async def list_sessions(
         user_id: Annotated[str | None, Query(description="Only this user's.")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
@@ -73,18 +71,14 @@ def add_operator_routes(router: APIRouter, manager: SessionManager, guard: Guard
             raise not_found()
         return answer(session_body(session))
 
-    @router.delete(
-        "/sessions/{id:uuid}", status_code=204, responses=_MISSING, dependencies=operator, tags=list(_TAGS)
-    )
+    @router.delete("/sessions/{id:uuid}", status_code=204, responses=_MISSING, dependencies=operator, tags=list(_TAGS))
     async def end_session(id: UUID) -> Response:
         """End a session."""
         if not await manager.end_session(str(id)):
             raise not_found()
         return Response(status_code=204, headers=NO_STORE)
 
-    @router.get(
-        "/stats", response_model=StatsAnswer, responses=_FORBIDDEN, dependencies=operator, tags=list(_TAGS)
-    )
+    @router.get("/stats", response_model=StatsAnswer, responses=_FORBIDDEN, dependencies=operator, tags=list(_TAGS))
     async def show_stats() -> Response:
         """How many sessions are live, the store's clock, and the policy."""
         policy = manager.policy

@@ -64,9 +64,7 @@ def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, opt
         return answer(created_body(new))
 
     @router.post("/sessions/current/ticket", response_model=TicketAnswer, tags=["own session"])
-    async def create_ticket(
-        token: Annotated[str, Depends(own_token)], body: TicketBody | None = None
-    ) -> Response:
+    async def create_ticket(token: Annotated[str, Depends(own_token)], body: TicketBody | None = None) -> Response:
         """A one-time ticket for a WebSocket handshake, good for 30 seconds."""
         made = await manager.create_ticket(token, None if body is None else body.origin)
         if made is None:
@@ -88,9 +86,7 @@ def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, opt
         devices = [{**session_body(each), "current": each.id == current.id} for each in found]
         return answer({"sessions": devices, "next": found[-1].id if len(found) == limit else None})
 
-    @router.delete(
-        "/sessions/current/devices/{id:uuid}", status_code=204, responses=_MISSING, tags=["own session"]
-    )
+    @router.delete("/sessions/current/devices/{id:uuid}", status_code=204, responses=_MISSING, tags=["own session"])
     async def end_device(token: Annotated[str, Depends(own_token)], id: UUID) -> Response:
         """End another session of the same user. Anyone else's is a 404, and stays as it is."""
         current = await opened(token)
@@ -118,9 +114,7 @@ def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, opt
     if options.allow_metadata:
 
         @router.patch("/sessions/current/metadata", response_model=SessionAnswer, tags=["own session"])
-        async def change_current_metadata(
-            token: Annotated[str, Depends(own_token)], body: MetadataBody
-        ) -> Response:
+        async def change_current_metadata(token: Annotated[str, Depends(own_token)], body: MetadataBody) -> Response:
             """Merge changes into the metadata."""
             session = await manager.update_metadata(token, body.changes)
             if session is None:

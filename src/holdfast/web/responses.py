@@ -36,9 +36,7 @@ _SHOWABLE_FIELD: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 class Refusal(HTTPException):
     """The request is refused: a status, a code for programs and a sentence for people."""
 
-    def __init__(
-        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         """`code` and `message` go into the body as they are, so they hold nothing the client sent."""
         super().__init__(status, message, headers)
         self.code = code
@@ -46,9 +44,7 @@ class Refusal(HTTPException):
 
 def unauthenticated() -> Refusal:
     """The one 401: the same bytes for a missing, malformed, unknown, expired, revoked or wrong credential."""
-    return Refusal(
-        401, "unauthenticated", "a valid credential is required", {"WWW-Authenticate": "Bearer", **NO_STORE}
-    )
+    return Refusal(401, "unauthenticated", "a valid credential is required", {"WWW-Authenticate": "Bearer", **NO_STORE})
 
 
 def not_found() -> Refusal:

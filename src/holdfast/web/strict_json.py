@@ -86,9 +86,7 @@ def _constant(_: str) -> float:
     raise Refusal(400, "malformed_json", "NaN and Infinity are not JSON")
 
 
-_decoder = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
-)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
 
 
 def _is_json(content_type: str | None) -> bool:
@@ -158,9 +156,7 @@ def _check_query(request: Request, known: set[str]) -> None:
     if len(set(names)) != len(names):
         raise Refusal(422, "invalid", "a query parameter is given twice")
     if not known.issuperset(names):
-        raise Refusal(
-            422, "invalid", f"unknown query parameter; known here: {', '.join(sorted(known)) or 'none'}"
-        )
+        raise Refusal(422, "invalid", f"unknown query parameter; known here: {', '.join(sorted(known)) or 'none'}")
 
 
 async def _check_body(request: Request, takes_body: bool) -> None:
