@@ -31,7 +31,7 @@ from holdfast.sql.tables import Instant, Span, Tables
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Joined:
     """A compiled text with `$1, $2, …`, the names of its arguments in that order, and those that never change."""
 
     text: str
@@ -44,7 +44,7 @@ class Batch:
         return [given[name] for name in self.order]
 
 
-def touch_batch(tables: Tables, statements: Statements, policy: Policy) -> Batch:
+def joined_touch(tables: Tables, statements: Statements, policy: Policy) -> Joined:
     """Count the activities of many live sessions.
 
     `digests` are distinct, `activities` says how many callers each one has, `limit` is their number. The live rows are
@@ -90,7 +90,7 @@ def touch_batch(tables: Tables, statements: Statements, policy: Policy) -> Batch
     return _compiled(select(locked.c.digest, *rows.c).join_from(locked, rows, rows.c.id == locked.c.id))
 
 
-def create_batch(tables: Tables, statements: Statements, policy: Policy) -> Batch:
+def joined_create(tables: Tables, statements: Statements, policy: Policy) -> Joined:
     """Insert many sessions, each under the shared lock of its user, taken in key order.
 
     A revoke of all sessions of a user takes that lock exclusively: so every create is either committed before the
@@ -146,7 +146,7 @@ def create_batch(tables: Tables, statements: Statements, policy: Policy) -> Batc
     )
 
 
-def _compiled(statement: ClauseElement) -> Batch:
+def _compiled(statement: ClauseElement) -> Joined:
     compiled = cast("Any", statement.compile(dialect=asyncpg.dialect()))  # type: ignore[no-untyped-call]
     fixed = {name: value for name, value in compiled.params.items() if value is not None}
-    return Batch(compiled.string, tuple(compiled.positiontup), fixed)
+    return Joined(compiled.string, tuple(compiled.positiontup), fixed)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
 from holdfast.sessions.errors import (
     AuthorityMoved,
     HoldfastError,
@@ -126,14 +128,13 @@ def kind_of(error: BaseException) -> Kind:
         if isinstance(state, str):
             return _kind_of_sqlstate(state)
     for cause in _causes(error):
-        name = type(cause).__name__
-        if name == "TimeoutError" and type(cause).__module__.startswith("sqlalchemy"):
+        if isinstance(cause, PoolTimeout):
             return Kind.BUSY
-        # asyncpg's own errors carry no SQLSTATE: a closed connection, a protocol out of step.
-        if isinstance(cause, OSError | TimeoutError | EOFError) or name in (
-            "InterfaceError",
-            "InternalClientError",
-        ):
+        # asyncpg's own errors carry no SQLSTATE: a value it cannot encode, a closed connection, no primary found.
+        names = {each.__name__ for each in type(cause).__mro__}
+        if "DataError" in names:
+            return Kind.INPUT
+        if isinstance(cause, OSError | TimeoutError | EOFError) or names & {"InterfaceError", "InternalClientError"}:
             return Kind.LOST
     return Kind.BUG
 

@@ -7,6 +7,7 @@ caller that is cancelled abandons its answer and nothing else, and no statement 
 
 import asyncio
 import random
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -17,14 +18,9 @@ from holdfast.sql.failures import Kind, NotDone, Unknown, to_raise
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Lane = TypeVar("Lane")
 
 _WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
-
-
-class Lane:
-    """One connection's turn: `sent` is set by the sender just before the database may have begun."""
-
-    sent = False
 
 
 class _Call(Generic[Item, Answer]):
@@ -36,12 +32,38 @@ class _Call(Generic[Item, Answer]):
         self.deadline = deadline
 
 
-class Joiner(Generic[Item, Answer]):
+class Batch(Generic[Item, Answer]):
+    """Calls that are answered together. The sender begins it at the last moment before the database may act."""
+
+    def __init__(self, calls: "list[_Call[Item, Answer]]") -> None:
+        """Gather the calls; nothing is sent yet."""
+        self.calls = calls
+        self.sent = False
+        self._lock = threading.Lock()
+
+    def begin(self) -> list[Item]:
+        """The items to send, in order: from here on their outcome depends on the database.
+
+        Those whose callers have gone, or were told at their deadline that nothing was done, are left out for good.
+        May be called from the sender's own thread.
+        """
+        with self._lock:
+            self.sent = True
+            self.calls = [call for call in self.calls if not call.answer.done()]
+            return [call.item for call in self.calls]
+
+    def fail_due(self, now: float, not_sent: Callable[[], BaseException], unknown: Callable[[], BaseException]) -> None:
+        """Answer the calls whose deadline has passed: definitely not done, unless the batch was begun."""
+        with self._lock:
+            fail([call for call in self.calls if call.deadline <= now], unknown if self.sent else not_sent)
+
+
+class Joiner(Generic[Lane, Item, Answer]):
     """Collects calls into batches and gives each caller its own answer."""
 
     def __init__(
         self,
-        send: Callable[[Lane, Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
+        send: Callable[[Lane, Batch[Item, Answer]], Awaitable[Sequence[Answer | Exception]]],
         lanes: Sequence[Lane],
         *,
         where: str,
@@ -53,8 +75,9 @@ class Joiner(Generic[Item, Answer]):
         """Prepare it.
 
         Args:
-            send: does one batch; answers in the order of its items, an error in place of an answer for an item that
-                failed alone. Raises `NotDone` or `Unknown` for the whole batch. One call per lane at a time.
+            send: begins and does one batch; answers in the order of the items that `begin` gave, an error in place
+                of an answer for an item that failed alone. Raises `NotDone` or `Unknown` for the whole batch.
+                One call per lane at a time.
             lanes: how many batches may be under way at once, and what `send` needs for each.
             where: the store's name for messages.
             deadline: seconds from a call to its answer.
@@ -70,7 +93,7 @@ class Joiner(Generic[Item, Answer]):
         self._largest_batch = largest_batch
         self._bound = bound
         self._queue: deque[_Call[Item, Answer]] = deque()
-        self._sending: dict[Lane, list[_Call[Item, Answer]]] = {}
+        self._sending: set[Batch[Item, Answer]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchdog: asyncio.TimerHandle | None = None
         self._waiting = 0
@@ -82,11 +105,12 @@ class Joiner(Generic[Item, Answer]):
             raise Overloaded(f"{self._bound} calls are waiting for {self._where}; try again in a moment")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self._queue.append(_Call(item, answer, loop.time() + self._deadline))
+        deadline = loop.time() + self._deadline
+        self._queue.append(_Call(item, answer, deadline))
         if self._free:
             self._start(self._free.pop())
         if self._watchdog is None:
-            self._watchdog = loop.call_at(loop.time() + self._deadline, self._expire)
+            self._watchdog = loop.call_at(deadline, self._expire)
         self._waiting += 1
         try:
             return await answer
@@ -111,84 +135,72 @@ class Joiner(Generic[Item, Answer]):
         failures = 0
         try:
             while batch := self._next_batch():
-                self._sending[lane] = batch
-                lane.sent = False
                 again = await self._serve(lane, batch)
-                del self._sending[lane]
                 failures = failures + 1 if again else 0
                 if again:
-                    self._queue.extendleft(call for call in reversed(batch) if not call.answer.done())
+                    self._queue.extendleft(call for call in reversed(again) if not call.answer.done())
                     # Full jitter, so that lanes and servers do not come back together.
                     await asyncio.sleep(random.uniform(0, min(0.5, 0.01 * 2**failures)))  # noqa: S311 - no secret
         finally:
-            self._sending.pop(lane, None)
             self._free.append(lane)
 
-    def _next_batch(self) -> list[_Call[Item, Answer]]:
-        batch: list[_Call[Item, Answer]] = []
-        while self._queue and len(batch) < self._largest_batch:
+    def _next_batch(self) -> Batch[Item, Answer] | None:
+        calls: list[_Call[Item, Answer]] = []
+        while self._queue and len(calls) < self._largest_batch:
             call = self._queue.popleft()
             # One whose caller went away, or whose deadline has passed, is not sent: definitely not done.
             if not call.answer.done():
-                batch.append(call)
-        return batch
+                calls.append(call)
+        return Batch(calls) if calls else None
 
-    async def _serve(self, lane: Lane, batch: list[_Call[Item, Answer]]) -> bool:
-        """Send one batch and hand out its answers. True when it is to be sent again."""
+    async def _serve(self, lane: Lane, batch: Batch[Item, Answer]) -> "list[_Call[Item, Answer]]":
+        """Send one batch and hand out its answers; the calls that are to be sent again."""
+        self._sending.add(batch)
         try:
-            answers = await self._send(lane, [call.item for call in batch])
+            answers = await self._send(lane, batch)
         except NotDone as failure:
             self._last_failure = failure
             if failure.kind in _WORTH_REPEATING:
-                return True
-            if failure.kind is Kind.INPUT and len(batch) > 1:
-                # One bad item must fail alone: from here each runs by itself.
-                for call in batch:
-                    if not call.answer.done():
-                        lane.sent = False
-                        if await self._serve(lane, [call]):
-                            self._queue.appendleft(call)
-                return False
-            self._fail(batch, partial(to_raise, failure, self._where))
-            return False
+                return batch.calls
+            if failure.kind is Kind.INPUT and len(batch.calls) > 1:
+                # One bad item must fail alone: each runs by itself once.
+                return [call for each in batch.calls for call in await self._serve(lane, Batch([each]))]
+            fail(batch.calls, partial(to_raise, failure, self._where))
+            return []
         except Unknown as failure:
             self._last_failure = failure
             if self._repeatable:
-                return True
-            self._fail(batch, self._unknown)
-            return False
+                return batch.calls
+            fail(batch.calls, self._unknown)
+            return []
         except Exception as defect:
             # A defect in our own code: nobody may be left waiting for it, and everybody should see it.
-            for call in batch:
-                if not call.answer.done():
-                    call.answer.set_exception(defect)
-            return False
+            fail(batch.calls, partial(_itself, defect))
+            return []
+        finally:
+            self._sending.discard(batch)
         self._last_failure = None
-        for call, answer in zip(batch, answers, strict=True):
+        for call, answer in zip(batch.calls, answers, strict=True):
             if call.answer.done():
                 continue
             if isinstance(answer, Exception):
                 call.answer.set_exception(answer)
             else:
                 call.answer.set_result(answer)
-        return False
+        return []
 
     def _expire(self) -> None:
-        """Answer every call whose deadline has passed; calls are in order of deadline but for sent-again ones."""
+        """Answer every call whose deadline has passed, and come back when the next one's does."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for lane, batch in self._sending.items():
-            due = [call for call in batch if call.deadline <= now]
-            self._fail(due, self._unknown if lane.sent else self._not_sent)
-        self._fail([call for call in self._queue if call.deadline <= now], self._not_sent)
-        remaining = [call.deadline for batch in (*self._sending.values(), self._queue) for call in batch]
+        for batch in self._sending:
+            batch.fail_due(now, self._not_sent, self._unknown)
+        fail([call for call in self._queue if call.deadline <= now], self._not_sent)
+        remaining = [
+            call.deadline for calls in (*(each.calls for each in self._sending), self._queue) for call in calls
+        ]
         later = [deadline for deadline in remaining if deadline > now]
         self._watchdog = loop.call_at(min(later), self._expire) if later else None
-
-    def _fail(self, calls: Sequence[_Call[Item, Answer]], error: Callable[[], BaseException]) -> None:
-        for call in calls:
-            if not call.answer.done():
-                call.answer.set_exception(error())
 
     def _unknown(self) -> BaseException:
         return OutcomeUnknown(f"{self._where} did not answer; the write may or may not have happened")
@@ -197,3 +209,14 @@ class Joiner(Generic[Item, Answer]):
         if self._last_failure is not None:
             return to_raise(self._last_failure, self._where)
         return StoreUnavailable(f"{self._where} was too busy to take the call within {self._deadline:g} s")
+
+
+def fail(calls: "Sequence[_Call[Item, Answer]]", error: Callable[[], BaseException]) -> None:
+    """Give those of the calls that still wait an error each."""
+    for call in calls:
+        if not call.answer.done():
+            call.answer.set_exception(error())
+
+
+def _itself(error: BaseException) -> BaseException:
+    return error

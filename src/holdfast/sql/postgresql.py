@@ -24,10 +24,10 @@ from holdfast.sessions.store import StoreOptions
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress
-from holdfast.sql.batches import Batch, create_batch, touch_batch
+from holdfast.sql.batches import Joined, joined_create, joined_touch
 from holdfast.sql.calls import Answer, Calls, Reading, Writing, discard
 from holdfast.sql.failures import Kind, NotDone, Unknown, kind_of
-from holdfast.sql.joiner import Joiner, Lane
+from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.store import SqlStore
 from holdfast.sql.tables import tables
 
@@ -45,8 +45,8 @@ _POOL_SECONDS: Final = 2.0
 log = logging.getLogger("holdfast.sql")
 
 
-class _Connected(Lane):
-    """A lane with a connection that it keeps as long as it works."""
+class _Lane:
+    """A connection for one batch at a time, kept as long as it works."""
 
     connection: AsyncConnection | None = None
     driver: Any = None
@@ -62,7 +62,7 @@ class PostgresqlStore(SqlStore):
         self._options = options
         self._pooled = options.pooled or address.pooled
         self._where = f"PostgreSQL at {address}"
-        self._lanes: list[_Connected] = []
+        self._lanes: list[_Lane] = []
         self._engine: AsyncEngine | None = None
 
     async def open(self, policy: Policy, clock: Clock) -> None:
@@ -73,10 +73,10 @@ class PostgresqlStore(SqlStore):
         deadline = self._options.deadline
         self._engine = _engine(self._address, self._options, self._pooled)
         self._calls = Calls(self._engine, where=self._where, deadline=deadline, in_transaction=self._pooled)
-        self._touch_batch = touch_batch(self._tables, statements, policy)
-        self._create_batch = create_batch(self._tables, statements, policy)
-        touch_lanes = [_Connected() for _ in range(_TOUCH_LANES)]
-        create_lanes = [_Connected() for _ in range(_CREATE_LANES)]
+        self._joined_touch = joined_touch(self._tables, statements, policy)
+        self._joined_create = joined_create(self._tables, statements, policy)
+        touch_lanes = [_Lane() for _ in range(_TOUCH_LANES)]
+        create_lanes = [_Lane() for _ in range(_CREATE_LANES)]
         self._lanes = touch_lanes + create_lanes
         self._touches = Joiner(self._send_touches, touch_lanes, where=self._where, deadline=deadline, repeatable=False)
         self._creates = Joiner(self._send_creates, create_lanes, where=self._where, deadline=deadline, repeatable=True)
@@ -131,11 +131,17 @@ class PostgresqlStore(SqlStore):
 
     # The joined calls
 
-    async def _send_touches(self, lane: Lane, digests: Sequence[TokenDigest]) -> Sequence[Record | None]:
+    async def _send_touches(
+        self, lane: _Lane, batch: Batch[TokenDigest, Record | None]
+    ) -> Sequence[Record | Exception | None]:
+        driver = await self._ready(lane)
+        if not (digests := batch.begin()):
+            return []
         activities = Counter(digests)
         rows = await self._fetch(
             lane,
-            self._touch_batch,
+            driver,
+            self._joined_touch,
             digests=list(activities),
             activities=list(activities.values()),
             limit=len(activities),
@@ -144,10 +150,14 @@ class PostgresqlStore(SqlStore):
         found = {row[0]: Record._make(row[1:]) for row in map(tuple, rows)}
         return [found.get(digest) for digest in digests]
 
-    async def _send_creates(self, lane: Lane, records: Sequence[NewRecord]) -> Sequence[Record]:
+    async def _send_creates(self, lane: _Lane, batch: Batch[NewRecord, Record]) -> Sequence[Record | Exception]:
+        driver = await self._ready(lane)
+        if not (records := batch.begin()):
+            return []
         rows = await self._fetch(
             lane,
-            self._create_batch,
+            driver,
+            self._joined_create,
             ids=[record.id for record in records],
             digests=[record.digest for record in records],
             user_ids=[record.user_id for record in records],
@@ -163,22 +173,15 @@ class PostgresqlStore(SqlStore):
             created |= {row.id: Record._make(row) for row in earlier}
         return [created[record.id] for record in records]
 
-    async def _fetch(self, lane: Lane, batch: Batch, **values: Any) -> Sequence[Any]:
-        """The rows of a batch in a transaction of its own. Raises `NotDone` or `Unknown`, never a driver's error."""
-        lane = cast("_Connected", lane)
-        arguments = batch.arguments(**values)
-        try:
-            driver = await self._driver(lane)
-        except Exception as error:
-            await self._drop(lane)
-            raise NotDone(kind_of(error), error) from error
-        lane.sent = True
+    async def _fetch(self, lane: _Lane, driver: Any, joined: Joined, **values: Any) -> Sequence[Any]:
+        """The rows of a statement in a transaction of its own. Raises `NotDone` or `Unknown`, no driver's error."""
+        arguments = joined.arguments(**values)
         try:
             if not self._pooled:
-                return cast("Sequence[Any]", await driver.fetch(batch.text, *arguments))
+                return cast("Sequence[Any]", await driver.fetch(joined.text, *arguments))
             # Behind a pooler two messages may reach two servers, unless a transaction holds them together.
             async with driver.transaction():
-                return cast("Sequence[Any]", await driver.fetch(batch.text, *arguments))
+                return cast("Sequence[Any]", await driver.fetch(joined.text, *arguments))
         except Exception as error:
             kind = kind_of(error)
             if kind in (Kind.LOST, Kind.DROP, Kind.BUG):
@@ -189,8 +192,16 @@ class PostgresqlStore(SqlStore):
                 raise Unknown(error) from error
             raise NotDone(kind, error) from error
 
-    async def _driver(self, lane: _Connected) -> Any:
-        """The lane's own connection, opened at need. One that closed while it idled is noticed before sending."""
+    async def _ready(self, lane: _Lane) -> Any:
+        """The lane's own connection, opened at need. Raises `NotDone`: nothing was sent yet."""
+        try:
+            return await self._driver(lane)
+        except Exception as error:
+            await self._drop(lane)
+            raise NotDone(kind_of(error), error) from error
+
+    async def _driver(self, lane: _Lane) -> Any:
+        """The lane's connection. One that closed while it idled is noticed here, before anything is sent."""
         if lane.driver is not None and lane.driver.is_closed():
             await self._drop(lane)
         if lane.driver is None:
@@ -203,7 +214,7 @@ class PostgresqlStore(SqlStore):
             lane.driver = driver
         return lane.driver
 
-    async def _drop(self, lane: _Connected) -> None:
+    async def _drop(self, lane: _Lane) -> None:
         connection, lane.connection, lane.driver = lane.connection, None, None
         if connection is not None:
             await discard(connection)

@@ -27,7 +27,7 @@ from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.calls import Answer, Calls, Reading, Writing
 from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
-from holdfast.sql.joiner import Joiner, Lane
+from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.store import SqlStore
 from holdfast.sql.tables import tables
 from holdfast.sql.writer import OLDEST_SQLITE, WAL_RESET_FIXED, Write, Writer, prepare_file
@@ -58,7 +58,9 @@ class SqliteStore(SqlStore):
         deadline = self._options.deadline
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast-writer")
         self._writer = Writer(self._address.path, statements, clock)
-        self._writes = Joiner[Write, Any](self._send, [Lane()], where=self._where, deadline=deadline, repeatable=False)
+        self._writes = Joiner[Writer, Write, Any](
+            self._send, [self._writer], where=self._where, deadline=deadline, repeatable=False
+        )
         self._readers = _readers(self._address.path)
         self._calls = Calls(self._readers, where=self._where, deadline=deadline)
         try:
@@ -120,8 +122,8 @@ class SqliteStore(SqlStore):
     def _lock_user(self, connection: Connection, user_id: str) -> None:
         """Nothing: BEGIN IMMEDIATE keeps every other writer waiting already."""
 
-    async def _send(self, lane: Lane, writes: Sequence[Write]) -> Sequence[Any]:
-        return await self._in_thread(self._writer.write, lane, writes)
+    async def _send(self, writer: Writer, batch: Batch[Write, Any]) -> Sequence[Any]:
+        return await self._in_thread(writer.write, batch)
 
     async def _in_thread(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
         if self._thread is None:

@@ -26,7 +26,7 @@ from holdfast.sessions.errors import AuthorityMoved, StoreRefused
 from holdfast.sessions.session import Record
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.failures import Kind, NotDone, Unknown, kind_of, to_raise
-from holdfast.sql.joiner import Lane
+from holdfast.sql.joiner import Batch
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import instant, microseconds
 
@@ -79,17 +79,16 @@ class Writer:
             os.close(self._lock)
             self._lock = -1
 
-    def write(self, lane: Lane, writes: Sequence[Write]) -> list[Any]:
-        """One batch: answers in order, an error in place of an answer for a write that failed alone.
+    def write(self, batch: Batch[Write, Any]) -> list[Any]:
+        """Do one batch: answers in order, an error in place of an answer for a write that failed alone.
 
         Raises `NotDone` when nothing of it was done, `Unknown` when the commit's outcome is not known.
         """
         self._refuse_replaced()
         with self._locked(fcntl.LOCK_SH):
             self._statement("BEGIN IMMEDIATE")
-            lane.sent = True
             try:
-                answers = self._answers(writes)
+                answers = self._answers(batch.begin())
             except BaseException as error:
                 self._roll_back()
                 self.failing = kind_of(error) in (Kind.FULL, Kind.LOST)
