@@ -238,7 +238,21 @@ PLACES = [
 async def test_wrong_types_never_break_the_server(api: Api, method: str, path: str, field: str) -> None:
     """S-08, S-53: every JSON type in every field gives an answer below 500."""
     created = await api.create()
-    values: list[Any] = [None, True, 0, -1, 1.5, "", "x", "\U0001f600", [], [[]], {}, {"": None}, {"a": [None, {"b": 1}]}]
+    values: list[Any] = [
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        "",
+        "x",
+        "\U0001f600",
+        [],
+        [[]],
+        {},
+        {"": None},
+        {"a": [None, {"b": 1}]},
+    ]
     for value in values:
         body = json.dumps({field: value}).encode()
         response = await api.raw(method, path.format(id=created["id"]), body)

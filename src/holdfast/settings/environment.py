@@ -89,6 +89,12 @@ def _refuse_unknown(given: Mapping[str, str], variables: Iterable[Variable]) -> 
     known = [name for variable in variables for name in (variable.name, *variable.file_names)]
     for name in sorted(given):
         if name.startswith("HOLDFAST_") and not name.startswith(_OTHERS) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            # Without the prefix, which would make every name resemble every other one.
+            near = difflib.get_close_matches(_stem(name), [_stem(each) for each in known], n=1)
+            meant = next((each for each in known if near and _stem(each) == near[0]), None)
+            hint = f"; did you mean {meant}?" if meant else ""
             raise InvalidArgument(f"{name} is not a setting{hint}")
+
+
+def _stem(name: str) -> str:
+    return name.removeprefix("HOLDFAST_")

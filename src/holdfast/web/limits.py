@@ -59,7 +59,8 @@ class BodyLimit:
 
 
 def _too_large() -> Refusal:
-    return Refusal(413, "too_large", "the body is too large")
+    # Without the header a server would go on reading, and throwing away, as much as the client likes to send.
+    return Refusal(413, "too_large", "the body is too large", {"Connection": "close"})
 
 
 def _check_declared(scope: Scope, max_bytes: int) -> None:

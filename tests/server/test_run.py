@@ -1,0 +1,285 @@
+"""Real processes on real ports: what uvicorn, signals and sockets make of the application."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from holdfast.server.run import check_exposure, for_development
+from holdfast.sessions.errors import InvalidArgument
+from holdfast.settings import Settings
+from tests.cli.command import COMMAND, environment
+from tests.support.polling import until
+from tests.support.ports import LOOPBACK, free_port
+from tests.web.api import APPLICATION, OPERATOR, bearer
+
+TESTING = [sys.executable, "-m", "holdfast.server.testing"]
+CREDENTIALS = {"HOLDFAST_APP_TOKEN": APPLICATION, "HOLDFAST_ADMIN_TOKEN": OPERATOR}
+TALKATIVE = {**CREDENTIALS, "HOLDFAST_LOG_LEVEL": "debug"}
+
+
+class Process:
+    """A server in a process of its own; what it wrote to standard error is in `log`."""
+
+    def __init__(self, arguments: list[str], folder: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.log = folder / "server.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*arguments, "--port", str(self.port)],
+                cwd=folder,
+                env=environment(**settings),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        self.client = httpx2.Client(base_url=f"http://{LOOPBACK}:{self.port}", timeout=30)
+
+    def answers(self) -> bool:
+        """Whether it listens yet; raises when it has ended instead."""
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return bool(self.client.get("/healthz").status_code == 200)
+        except httpx2.TransportError:
+            return False
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def speak(self, *parts: bytes) -> bytes:
+        """Send bytes over a connection of its own and read until it closes."""
+        with socket.create_connection((LOOPBACK, self.port), timeout=30) as connection:
+            try:
+                for part in parts:
+                    connection.sendall(part)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            received = b""
+            try:
+                while block := connection.recv(65_536):
+                    received += block
+            except ConnectionResetError:
+                pass
+        return received
+
+
+@contextmanager
+def serving(arguments: list[str], folder: Path, **settings: str) -> Iterator[Process]:
+    """A server that listens; killed at the end if it still runs."""
+    server = Process(arguments, folder, **settings)
+    try:
+        until(server.answers, what="the server answers")
+        yield server
+    finally:
+        server.client.close()
+        server.process.kill()
+        server.process.communicate()
+
+
+def test_serving_from_sqlite_keeps_only_digests(tmp_path: Path) -> None:
+    """S-02, S-10: after a session's life over HTTP its token is in no file, no log line and no output."""
+    with serving([*COMMAND, "serve", "--sqlite", "sessions.db"], tmp_path, **TALKATIVE) as server:
+        until(lambda: server.client.get("/readyz").status_code == 200, what="the store answers")
+        created = server.client.post("/api/v1/sessions", json={"user_id": "u1"}, headers=bearer(APPLICATION)).json()
+        token = created["token"]
+        validated = server.client.post("/api/v1/sessions/validate", json={"token": token}, headers=bearer(APPLICATION))
+        assert validated.json()["session"]["id"] == created["id"]
+        server.client.get(f"/api/v1/sessions/current?token={token}", headers=bearer(token))
+        server.client.get(f"/{token}", headers={"Referer": token, "User-Agent": token})
+        written = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert len(written) >= 2
+        for path in written:
+            content = path.read_bytes()
+            assert token.encode() not in content, path
+            assert token[4:47].encode() not in content, path
+            assert token.encode().hex().encode() not in content, path
+        # Restarting keeps the session: what was acknowledged is on the disk.
+        assert server.stop() == 0
+    with serving([*COMMAND, "serve", "--sqlite", "sessions.db"], tmp_path, **CREDENTIALS) as server:
+        until(lambda: server.client.get("/readyz").status_code == 200, what="the store answers")
+        assert server.client.get("/api/v1/sessions/current", headers=bearer(token)).status_code == 200
+
+
+def test_a_stopping_server_finishes_what_it_began(tmp_path: Path) -> None:
+    """SIGTERM: a request under way gets its answer, then the process ends with 0."""
+    with serving(TESTING, tmp_path, **CREDENTIALS) as server:
+        body = json.dumps({"user_id": "u1"}).encode()
+        head = (
+            f"POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {APPLICATION}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+            "Expect: 100-continue\r\n\r\n"
+        ).encode()
+        with socket.create_connection((LOOPBACK, server.port), timeout=30) as connection:
+            connection.sendall(head)
+            # The server asks for the body, so the request is under way for certain.
+            assert connection.recv(1024).startswith(b"HTTP/1.1 100")
+            ended = threading.Thread(target=server.stop)
+            ended.start()
+            until(lambda: "Shutting down" in server.log.read_text(), what="the server stops")
+            connection.sendall(body)
+            answer = b""
+            while block := connection.recv(4096):
+                answer += block
+        assert answer.startswith(b"HTTP/1.1 201")
+        ended.join(30)
+        assert server.process.returncode == 0
+
+
+@pytest.mark.parametrize("target", ["http://evil.example/api/v1/stats", "/api/v1/stats#x", "//evil/api/v1/stats"])
+def test_odd_request_targets_never_pass(tmp_path: Path, target: str) -> None:
+    """S-62: absolute targets and odd Host headers do not change what a route asks for."""
+    with serving(TESTING, tmp_path, **CREDENTIALS) as server:
+        for host in ("x", "x/healthz?", "x#", "[::1", ""):
+            answer = server.speak(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            status = answer.split(b" ")[1]
+            assert status in (b"400", b"401", b"404"), answer
+
+
+def test_a_real_flood_of_bytes_is_cut_off(tmp_path: Path) -> None:
+    """S-63: a chunked body of 100 MB is answered with 413 long before its end, a long header line with 400."""
+    with serving(TESTING, tmp_path, **CREDENTIALS) as server:
+        head = (
+            f"POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {APPLICATION}\r\n"
+            "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ).encode()
+        chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
+        sent = []
+
+        with socket.create_connection((LOOPBACK, server.port), timeout=30) as connection:
+            connection.sendall(head)
+            try:
+                for _ in range(6400):
+                    connection.sendall(chunk)
+                    sent.append(len(chunk))
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            answer = connection.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert sum(sent) < 50_000_000
+        declared = head.replace(b"Transfer-Encoding: chunked", b"Content-Length: 104857600")
+        assert server.speak(declared).startswith(b"HTTP/1.1 413")
+        assert server.speak(b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000).startswith(b"HTTP/1.1 4")
+        assert server.client.get("/healthz").status_code == 200
+
+
+def test_the_answers_do_not_name_the_software(tmp_path: Path) -> None:
+    """No Server header; a Date header as HTTP wants it."""
+    with serving(TESTING, tmp_path, **CREDENTIALS) as server:
+        headers = server.client.get("/healthz").headers
+        assert "server" not in headers
+        assert "date" in headers
+
+
+def test_the_test_servers_clock_moves(tmp_path: Path) -> None:
+    """The server of the test kit expires sessions when it is told to, and refuses to go back."""
+    with serving(TESTING, tmp_path, **CREDENTIALS) as server:
+        created = server.client.post("/api/v1/sessions", json={}, headers=bearer(APPLICATION)).json()
+        moved = server.client.post("/testing/clock", json={"advance_seconds": 25 * 3600})
+        assert moved.json()["now"] > created["expires_at"]
+        current = server.client.get("/api/v1/sessions/current", headers=bearer(created["token"]))
+        assert current.status_code == 401
+        assert server.client.post("/testing/clock", json={"advance_seconds": -1}).status_code == 422
+
+
+def test_the_development_profile_shows_its_credentials_once(tmp_path: Path) -> None:
+    """`serve --dev` runs on loopback and SQLite, prints the credentials it made, and leads to the documentation."""
+    with serving([*COMMAND, "serve", "--dev"], tmp_path) as server:
+        shown = dict(
+            line.removeprefix("holdfast: made for this run: ").split("=", 1)
+            for line in server.log.read_text().splitlines()
+            if line.startswith("holdfast: made")
+        )
+        assert set(shown) == set(CREDENTIALS)
+        until(lambda: server.client.get("/readyz").status_code == 200, what="the store answers")
+        stats = server.client.get("/api/v1/stats", headers=bearer(shown["HOLDFAST_ADMIN_TOKEN"]))
+        assert stats.status_code == 200
+        front = server.client.get("/")
+        assert (front.status_code, front.headers["location"]) == (307, "docs")
+        assert (tmp_path / "data" / "sessions.db").exists()
+        log = server.log.read_text()
+        assert all(log.count(value) == 1 for value in shown.values())
+
+
+def test_a_server_without_its_database_is_alive_and_not_ready(tmp_path: Path) -> None:
+    """S-70, S-72: with nobody at the address it starts, answers 503, and logs no password."""
+    address = f"postgresql://holdfast:hunter2@{LOOPBACK}:{free_port()}/app"
+    with serving([*COMMAND, "serve"], tmp_path, DATABASE_URL=address, **TALKATIVE) as server:
+        unavailable = {"ready": False, "reason": "unavailable"}
+        until(lambda: server.client.get("/readyz").json() == unavailable, what="the first look at the store has failed")
+        assert server.client.get("/readyz").status_code == 503
+        answer = server.client.post("/api/v1/sessions/validate", json={"token": "x"}, headers=bearer(APPLICATION))
+        assert answer.json() == {"active": False, "session": None}
+        created = server.client.post("/api/v1/sessions", json={}, headers=bearer(APPLICATION))
+        assert (created.status_code, created.json()["error"]) == (503, "unavailable")
+        assert server.stop() == 0
+        assert "hunter2" not in server.log.read_text()
+
+
+def test_a_taken_port_is_a_refusal(tmp_path: Path) -> None:
+    """A port that somebody else has is exit code 4 and a sentence."""
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        shown = subprocess.run(
+            [*COMMAND, "serve", "--port", str(port)],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert shown.returncode == 4
+    assert f"cannot listen on 127.0.0.1 port {port}" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_a_foreign_file_ends_the_process(tmp_path: Path) -> None:
+    """A store that refuses ends the server with code 4 and the store's message."""
+    (tmp_path / "foreign.db").write_text("this is no database at all, but a text of some length\n" * 100)
+    shown = subprocess.run(
+        [*COMMAND, "serve", "--sqlite", "foreign.db", "--port", str(free_port())],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert shown.returncode == 4, shown.stderr
+    assert shown.stderr.splitlines()[-1].startswith("holdfast: ")
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
+def test_loopback_needs_no_credentials(host: str) -> None:
+    """S-66: where only this machine can come, it may start without credentials."""
+    check_exposure(Settings(host=host))
+    development, made = for_development(Settings(host=host))
+    assert set(made) == set(CREDENTIALS)
+    assert all(len(value) >= 32 for value in made.values())
+    assert development.application_credentials != development.operator_credentials
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1", "no-such-host.invalid"])
+def test_other_addresses_need_both_credentials(host: str) -> None:
+    """S-66: where others can come, and where that is not certain, both credentials have to be set."""
+    for settings in (
+        Settings(host=host),
+        Settings(host=host, application_credentials=(APPLICATION,)),
+        Settings(host=host, operator_credentials=(OPERATOR,)),
+    ):
+        with pytest.raises(InvalidArgument, match="not set"):
+            check_exposure(settings)
+    check_exposure(Settings(host=host, application_credentials=(APPLICATION,), operator_credentials=(OPERATOR,)))
+    with pytest.raises(InvalidArgument, match="loopback"):
+        for_development(Settings(host=host))
