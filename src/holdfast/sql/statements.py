@@ -1,6 +1,6 @@
 """Every statement of SQL: a name and a sentence each. Nothing runs here.
 
-They are the same for both databases; where the two must differ, an element at the top of this file says how.
+They are the same for both databases; where the two must differ, a function in `functions.py` says how.
 `live` is one text for all of them, and time is the database's clock plus `:offset`, which only tests set.
 A key is a digest or an id: both are bound, one of them to NULL, which equals nothing.
 """
@@ -36,94 +36,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningDelete
-from sqlalchemy.sql.functions import FunctionElement
 
 from holdfast.sessions.policy import Policy
+from holdfast.sql.functions import clock, earlier_of, json_text, json_value, later_of, statement_clock
 from holdfast.sql.tables import Instant, Span, Tables
-
-
-class clock(FunctionElement[datetime]):  # noqa: N801 - it is read as a function of SQL
-    """The database's clock at this instant.
-
-    In PostgreSQL not `now()`: that is the transaction's start, taken before it waited for a lock. In SQLite in
-    milliseconds: its 'subsec' modifier is younger than the libraries in use, and silently gives NULL there.
-    """
-
-    type = Instant()
-    inherit_cache = True
-
-
-@compiles(clock, "postgresql")
-def _clock_postgresql(element: clock, compiler: SQLCompiler, **_: Any) -> str:
-    return "clock_timestamp()"
-
-
-@compiles(clock, "sqlite")
-def _clock_sqlite(element: clock, compiler: SQLCompiler, **_: Any) -> str:
-    return "(CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER) * 1000)"
-
-
-class statement_clock(FunctionElement[datetime]):  # noqa: N801 - it is read as a function of SQL
-    """The database's clock when the statement began: never later than `clock`, and usable to search an index."""
-
-    type = Instant()
-    inherit_cache = True
-
-
-@compiles(statement_clock, "postgresql")
-def _statement_clock_postgresql(element: statement_clock, compiler: SQLCompiler, **_: Any) -> str:
-    return "statement_timestamp()"
-
-
-@compiles(statement_clock, "sqlite")
-def _statement_clock_sqlite(element: statement_clock, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.process(clock(), **options)
-
-
-class later_of(FunctionElement[datetime]):  # noqa: N801 - it is read as a function of SQL
-    """The later of two instants."""
-
-    type = Instant()
-    inherit_cache = True
-
-
-class earlier_of(FunctionElement[datetime]):  # noqa: N801 - it is read as a function of SQL
-    """The earlier of two instants."""
-
-    type = Instant()
-    inherit_cache = True
-
-
-class json_text(FunctionElement[str]):  # noqa: N801 - it is read as a function of SQL
-    """Metadata as the text that `metadata.decode` reads."""
-
-    type = Text()
-    inherit_cache = True
-
-
-class json_value(FunctionElement[Any]):  # noqa: N801 - it is read as a function of SQL
-    """Canonical JSON text as a value of the metadata column."""
-
-    inherit_cache = True
-
-
-def _renders(construct: type, dialect: str, template: str) -> None:
-    @compiles(construct, dialect)
-    def render(element: Any, compiler: SQLCompiler, **options: Any) -> str:
-        return template.format(compiler.process(element.clauses, **options))
-
-
-_renders(later_of, "postgresql", "greatest({})")
-_renders(later_of, "sqlite", "max({})")
-_renders(earlier_of, "postgresql", "least({})")
-_renders(earlier_of, "sqlite", "min({})")
-_renders(json_text, "postgresql", "CAST({} AS text)")
-_renders(json_text, "sqlite", "({})")
-_renders(json_value, "postgresql", "CAST({} AS jsonb)")
-_renders(json_value, "sqlite", "({})")
 
 
 class Statements:
