@@ -26,7 +26,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
 from holdfast.sessions.policy import Policy
-from holdfast.sql.statements import Statements, json_value, later_of, user_lock
+from holdfast.sql.functions import json_value, later_of
+from holdfast.sql.statements import Statements, user_lock
 from holdfast.sql.tables import Instant, Span, Tables
 
 
