@@ -322,9 +322,11 @@ class Statements:
 
     @cached_property
     def erase_user(self) -> ReturningDelete[*tuple[Any, ...]]:
-        """Delete every row of a user; their tickets go with them."""
+        """Delete every row of a user, locking them in order of id; their tickets go with them."""
         columns = self._sessions.c
-        return delete(self._sessions).where(columns.user_id == bindparam("user", type_=Text())).returning(columns.id)
+        chosen = select(columns.id).where(columns.user_id == bindparam("user", type_=Text()))
+        locked = chosen.order_by(columns.id).with_for_update().cte("locked").prefix_with("MATERIALIZED")
+        return delete(self._sessions).where(columns.id.in_(select(locked.c.id))).returning(columns.id)
 
     @cached_property
     def create_ticket(self) -> Insert:
