@@ -157,22 +157,16 @@ class SqlStore(ABC):
 
     async def end_user(self, user_id: str, keep: UUID | None, reason: EndReason) -> list[End]:
         """See `Store`."""
-        statement, ended = self._sql.end_user(keep=keep is not None), self._sql.ended_among
+        statement = self._sql.end_user(keep=keep is not None)
         values = self._bind(user=user_id, reason=reason)
         if keep is not None:
             values["keep"] = keep
-        earlier: set[UUID] = set()
 
-        def writing(connection: Connection, again: bool) -> list[End]:
+        def ending(connection: Connection) -> list[End]:
             self._lock_user(connection, user_id)
-            ends = _ends(connection.execute(statement, values).all())
-            if again and earlier:
-                # What an attempt of unknown outcome did end belongs to this call's answer too.
-                ends += _ends(connection.execute(ended, self._bind(ids=list(earlier))).all())
-            earlier.update(UUID(end.id) for end in ends)
-            return ends
+            return _ends(connection.execute(statement, values).all())
 
-        return await self._write(writing)
+        return await self._end_many(ending)
 
     async def erase_user(self, user_id: str) -> int:
         """See `Store`."""
@@ -224,7 +218,21 @@ class SqlStore(ABC):
     async def mark_expired(self, limit: int) -> list[End]:
         """See `Store`."""
         statement, values = self._sql.mark_expired, self._bind(limit=limit)
-        return await self._write(lambda connection, _: _ends(connection.execute(statement, values).all()))
+        return await self._end_many(lambda connection: _ends(connection.execute(statement, values).all()))
+
+    async def _end_many(self, ending: Reading[list[End]]) -> list[End]:
+        """What a writing ends, and what an attempt of it did end whose answer was lost: that is its answer too."""
+        earlier: set[UUID] = set()
+
+        def writing(connection: Connection, again: bool) -> list[End]:
+            ends = ending(connection)
+            lost = earlier - {UUID(end.id) for end in ends}
+            if again and lost:
+                ends += _ends(connection.execute(self._sql.ended_among, self._bind(ids=list(lost))).all())
+            earlier.update(UUID(end.id) for end in ends)
+            return ends
+
+        return await self._write(writing)
 
     async def told(self, ids: Sequence[UUID]) -> None:
         """See `Store`."""
@@ -238,12 +246,19 @@ class SqlStore(ABC):
 
     async def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
         """See `Store`."""
-        sessions, tickets = self._sql.delete_ended, self._sql.delete_tickets
+        sessions, tickets, there = self._sql.delete_ended, self._sql.delete_tickets, self._sql.created
         values = self._bind(limit=limit, older_than=older_than, reasons=list(reasons), hooks_lease=HOOKS_LEASE)
 
-        def writing(connection: Connection, _: bool) -> int:
+        deleted: set[UUID] = set()
+
+        def writing(connection: Connection, again: bool) -> int:
             connection.execute(tickets, self._bind())
-            return len(connection.execute(sessions, values).all())
+            found = set(connection.scalars(sessions, values).all())
+            if again and (lost := deleted - found):
+                # What an attempt of unknown outcome did delete belongs to this call's answer too.
+                found |= lost.difference(connection.scalars(there, self._bind(ids=list(lost))).all())
+            deleted.update(found)
+            return len(found)
 
         return await self._write(writing)
 
