@@ -1,0 +1,1 @@
+"""The parts of `holdfast.sql`, each alone."""
