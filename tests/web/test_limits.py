@@ -141,7 +141,7 @@ async def test_a_declared_length_is_refused_unread(api: Api) -> None:
             "query_string": b"",
             "app": None,
         }
-        await api.app(scope, receive, send)  # type: ignore[arg-type]
+        await api.app(scope, receive, send)  # type: ignore[arg-type]  # dicts serve as messages
         assert messages[0]["status"] == (413 if length.isdigit() else 400)
 
 

@@ -80,7 +80,8 @@ async def test_a_ticket_opens_its_session_once_at_its_origin(api: Api) -> None:
 async def test_a_ticket_needs_no_body(api: Api) -> None:
     """POST ticket without a body, or with an empty one, gives a ticket without an origin."""
     created = await api.create()
-    for body in (None, {}):
+    bodies: tuple[dict[str, str] | None, ...] = (None, {})
+    for body in bodies:
         response = await api.ask("POST", "sessions/current/ticket", created["token"], json=body)
         assert await api.manager.redeem_ticket(response.json()["ticket"]) is not None
 

@@ -90,7 +90,17 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     described["openapi"] = "3.0.3"
     # Through JSON once: what two operations share must not be shared in the tree that is converted.
     converted: dict[str, Any] = _as_3_0(json.loads(json.dumps(described)))
+    for path in converted["paths"].values():
+        for operation in path.values():
+            _forbid_null_body(operation)
     return converted
+
+
+def _forbid_null_body(operation: dict[str, Any]) -> None:
+    """Describe an optional body as what it is: absent or an object, never the word `null`."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        if content["schema"].pop("nullable", False):
+            (content["schema"],) = content["schema"]["allOf"]
 
 
 def _as_3_0(node: Any) -> Any:

@@ -68,7 +68,7 @@ class _Bearer(HTTPBase):
     def __init__(self, name: str, description: str) -> None:
         super().__init__(scheme="bearer", scheme_name=name, description=description, auto_error=False)
 
-    async def __call__(self, request: Request) -> str | None:  # type: ignore[override]
+    async def __call__(self, request: Request) -> str | None:  # type: ignore[override]  # another form of the answer
         return bearer_of(request)
 
 
