@@ -205,6 +205,8 @@ class SessionMachine(RuleBasedStateMachine):
         found: list[Session] = []
         while page := self.run(self.manager.list_sessions(user, limit, found[-1].id if found else None)):
             assert len(page) <= limit
+            # A page that does not move on would be followed by itself for ever.
+            assert not found or page[0].id > found[-1].id
             found += page
         expected = sorted(
             (row for row in self.rows if self.is_live(row) and user in (None, row.user)),

@@ -1,5 +1,6 @@
 """What the suite needs of a store's author, and what its parts share."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -129,6 +130,11 @@ def present(answer: Answer | None) -> Answer:
     """An answer that must be there."""
     assert answer is not None
     return answer
+
+
+async def soon(event: Awaitable[Answer]) -> Answer:
+    """An event that is due, with a limit: a store that breaks its promise fails the test and does not hang it."""
+    return await asyncio.wait_for(event, 30)
 
 
 async def move_to(sessions: SessionManager, clock: MovableClock, when: datetime, seconds: float = 0) -> None:

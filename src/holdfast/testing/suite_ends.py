@@ -13,7 +13,7 @@ from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import END_REASONS, End, EndReason
 from holdfast.sessions.tokens import new_token
 from holdfast.testing.clock import MovableClock
-from holdfast.testing.suite_base import SuiteBase, known, move_to, present
+from holdfast.testing.suite_base import SuiteBase, known, move_to, present, soon
 
 
 class EndsSuite(SuiteBase):
@@ -127,7 +127,7 @@ class EndsSuite(SuiteBase):
                     await sessions.end_session(new.id, "evicted")
                 else:
                     await sessions.revoke_user_sessions("u1")
-                for end in await asyncio.gather(*waiting):
+                for end in await soon(asyncio.gather(*waiting)):
                     assert present(end)[:3] == (new.id, "u1", "evicted" if finish == "id" else "revoked")
 
     async def test_a_watch_hears_of_an_end_before_it_waits(self, sessions: SessionManager) -> None:
@@ -135,17 +135,17 @@ class EndsSuite(SuiteBase):
         new = await sessions.create_session()
         async with sessions.watch(new.token) as watch:
             await sessions.delete_session(new.token)
-            assert present(await watch.wait()).reason == "revoked"
-            assert present(await watch.wait()).reason == "revoked"
+            assert present(await soon(watch.wait())).reason == "revoked"
+            assert present(await soon(watch.wait())).reason == "revoked"
 
     async def test_a_watch_hears_of_expiry(self, sessions: SessionManager, clock: MovableClock) -> None:
         """When the session's time is due the watch wakes up by itself, though nobody sweeps."""
         new = await sessions.create_session(user_id="u1")
         async with sessions.watch(new.token) as watch:
             waiting = asyncio.create_task(watch.wait())
-            await clock.until_sleeping()
+            await soon(clock.until_sleeping())
             clock.advance(24 * 3600)
-            assert await waiting == End(new.id, "u1", "expired", new.expires_at)
+            assert await soon(waiting) == End(new.id, "u1", "expired", new.expires_at)
 
     async def test_a_watch_hears_of_idleness(self, clock: MovableClock) -> None:
         """It wakes when the idle timeout is over, unless there was activity meanwhile."""
@@ -154,25 +154,25 @@ class EndsSuite(SuiteBase):
             async with sessions.watch(new.token) as watch:
                 waiting = asyncio.create_task(watch.wait())
                 for _ in range(3):
-                    await clock.until_sleeping()
+                    await soon(clock.until_sleeping())
                     clock.advance(500)
                     await sessions.validate_session(new.token)
-                await clock.until_sleeping()
+                await soon(clock.until_sleeping())
                 clock.advance(600)
-                assert present(await waiting).reason == "idle"
+                assert present(await soon(waiting)).reason == "idle"
 
     async def test_an_extension_prolongs_a_watch(self, sessions: SessionManager, clock: MovableClock) -> None:
         """Woken at the old expiry, the watch finds the session extended and goes on."""
         new = await sessions.create_session()
         async with sessions.watch(new.token) as watch:
             waiting = asyncio.create_task(watch.wait())
-            await clock.until_sleeping()
+            await soon(clock.until_sleeping())
             extended = present(await sessions.extend_session(new.token, 48))
             clock.advance(24 * 3600)
-            await clock.until_sleeping()
+            await soon(clock.until_sleeping())
             assert not waiting.done()
             clock.advance(24 * 3600)
-            end = present(await waiting)
+            end = present(await soon(waiting))
             assert (end.reason, end.ended_at) == ("expired", extended)
 
     async def test_rotation_does_not_disturb_a_watch(self, sessions: SessionManager) -> None:
@@ -182,7 +182,7 @@ class EndsSuite(SuiteBase):
             waiting = asyncio.create_task(watch.wait())
             rotated = present(await sessions.rotate_session(new.token))
             await sessions.delete_session(rotated.token)
-            assert present(await waiting).reason == "revoked"
+            assert present(await soon(waiting)).reason == "revoked"
 
     async def test_a_watch_hears_of_an_erasure(self, sessions: SessionManager) -> None:
         """The session of an erased user was revoked, as far as a watch is concerned."""
@@ -190,7 +190,7 @@ class EndsSuite(SuiteBase):
         async with sessions.watch(new.token) as watch:
             waiting = asyncio.create_task(watch.wait())
             await sessions.erase_user("u1")
-            assert present(await waiting).reason == "revoked"
+            assert present(await soon(waiting)).reason == "revoked"
 
     async def test_a_watch_on_nothing_ends_at_once(self, sessions: SessionManager) -> None:
         """A token that opens nothing has no session to watch, whatever the reason."""
@@ -207,7 +207,7 @@ class EndsSuite(SuiteBase):
             new = await here.create_session()
             async with here.watch(new.token) as watch:
                 waiting = asyncio.create_task(watch.wait())
-                await clock.until_sleeping()
+                await soon(clock.until_sleeping())
                 assert await there.end_session(new.id, "evicted")
                 clock.advance(24 * 3600)
-                assert present(await waiting).reason == "evicted"
+                assert present(await soon(waiting)).reason == "evicted"

@@ -94,7 +94,9 @@ class SweepSuite(SuiteBase):
         """Marking, listing the untold and deleting stop at the limit, and at the reasons given."""
         made = [await sessions.create_session(user_id=f"u{n}") for n in range(5)]
         clock.advance(DAY)
-        marked = await sessions.store.mark_expired(2) + await sessions.store.mark_expired(10)
+        marked = await sessions.store.mark_expired(2)
+        assert len(marked) == 2
+        marked += await sessions.store.mark_expired(10)
         assert {(end.id, end.user_id) for end in marked} == {(new.id, f"u{n}") for n, new in enumerate(made)}
         assert {end.reason for end in marked} == {"expired"}
         assert all(new.expires_at <= end.ended_at for new in made for end in marked if end.id == new.id)

@@ -208,5 +208,7 @@ async def read_pages(sessions: SessionManager, user_id: str | None, limit: int) 
     ids: list[str] = []
     while page := await sessions.list_sessions(user_id, limit, ids[-1] if ids else None):
         assert len(page) <= limit
+        # A page that does not move on would be followed by itself for ever.
+        assert not ids or page[0].id > ids[-1]
         ids += [session.id for session in page]
     return ids
