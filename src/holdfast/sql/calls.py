@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from holdfast.sessions.errors import HoldfastError, OutcomeUnknown, StoreUnavailable
+from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
 from holdfast.sql.failures import Kind, kind_of, to_raise
 
 Answer = TypeVar("Answer")
@@ -29,6 +29,10 @@ _WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
 
 class _Progress:
     """How far a call has come, as its caller must know when the deadline passes."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        """When the loop's clock shows this, no further attempt is made: a caller that was cancelled cannot say so."""
 
     abandoned = False
     """Set by the caller that gave up: the task must not commit any more."""
@@ -60,16 +64,19 @@ class Calls:
 
     async def read(self, reading: Reading[Answer]) -> Answer:
         """The answer of a reading. Raises `StoreUnavailable` at the deadline."""
-        return await self._call(self._reads(reading, progress := _Progress()), progress)
+        return await self._call(self._reads(reading, progress := self._begun()), progress)
 
     async def write(self, writing: Writing[Answer]) -> Answer:
         """The answer of a committed writing. Raises `StoreUnavailable` when not done, else `OutcomeUnknown`."""
-        return await self._call(self._writes(writing, progress := _Progress()), progress)
+        return await self._call(self._writes(writing, progress := self._begun()), progress)
 
     async def close(self) -> None:
         """Wait until no call is under way."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    def _begun(self) -> _Progress:
+        return _Progress(asyncio.get_running_loop().time() + self._deadline)
 
     async def _call(self, work: Coroutine[Any, Any, Answer], progress: _Progress) -> Answer:
         task = asyncio.create_task(work, name="holdfast-call")
@@ -121,7 +128,7 @@ class Calls:
                 progress.committing = False
                 try:
                     await self._again(error, progress, failures)
-                except HoldfastError as raised:
+                except Exception as raised:
                     if not progress.may_have_committed:
                         raise
                     raise OutcomeUnknown(f"{self._where}: the write may or may not have happened") from raised
@@ -129,9 +136,10 @@ class Calls:
     async def _again(self, error: Exception, progress: _Progress, failures: int) -> None:
         """Return after a pause when another attempt is worth it; raise what the caller gets when not."""
         kind = kind_of(error)
-        if kind is Kind.BUG and not progress.may_have_committed:
+        if kind is Kind.BUG:
             raise error
-        if kind not in _WORTH_REPEATING or progress.abandoned:
+        late = progress.abandoned or asyncio.get_running_loop().time() >= progress.deadline
+        if kind not in _WORTH_REPEATING or late:
             raise to_raise(error, self._where) from error
         progress.last_failure = error
         await asyncio.sleep(random.uniform(0, min(0.5, 0.01 * 2**failures)))  # noqa: S311 - jitter, no secret

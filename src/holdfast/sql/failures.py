@@ -146,7 +146,7 @@ def to_raise(error: BaseException, where: str) -> BaseException:
     """
     match kind_of(error):
         case Kind.BUG:
-            return error.cause if isinstance(error, NotDone) else error
+            return error.cause if isinstance(error, NotDone | Unknown) else error
         case Kind.MOVED:
             return AuthorityMoved(f"{where} does not accept writes any more: another store holds the authority")
         case Kind.BUSY:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from holdfast.sessions.errors import OutcomeUnknown, Overloaded, StoreUnavailable
-from holdfast.sql.failures import Kind, NotDone, Unknown, to_raise
+from holdfast.sql.failures import Kind, NotDone, Unknown, kind_of, to_raise
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -24,12 +24,16 @@ _WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
 
 
 class _Call(Generic[Item, Answer]):
-    __slots__ = ("answer", "deadline", "item")
+    __slots__ = ("alone", "answer", "deadline", "item", "unknown")
 
     def __init__(self, item: Item, answer: "asyncio.Future[Answer]", deadline: float) -> None:
         self.item = item
         self.answer = answer
         self.deadline = deadline
+        self.alone = False
+        """Whether it must not be sent with others: one of its batch was refused for its value."""
+        self.unknown = False
+        """Whether an earlier attempt may have been done: then no later failure says that it was not."""
 
 
 class Batch(Generic[Item, Answer]):
@@ -52,7 +56,13 @@ class Batch(Generic[Item, Answer]):
             self.calls = [call for call in self.calls if not call.answer.done()]
             return [call.item for call in self.calls]
 
-    def fail_due(self, now: float, not_sent: Callable[[], BaseException], unknown: Callable[[], BaseException]) -> None:
+    def fail_due(
+        self,
+        now: float,
+        fail: "Callable[[Sequence[_Call[Item, Answer]], Callable[[], BaseException]], None]",
+        not_sent: Callable[[], BaseException],
+        unknown: Callable[[], BaseException],
+    ) -> None:
         """Answer the calls whose deadline has passed: definitely not done, unless the batch was begun."""
         with self._lock:
             fail([call for call in self.calls if call.deadline <= now], unknown if self.sent else not_sent)
@@ -147,6 +157,8 @@ class Joiner(Generic[Lane, Item, Answer]):
     def _next_batch(self) -> Batch[Item, Answer] | None:
         calls: list[_Call[Item, Answer]] = []
         while self._queue and len(calls) < self._largest_batch:
+            if calls and (calls[0].alone or self._queue[0].alone):
+                break
             call = self._queue.popleft()
             # One whose caller went away, or whose deadline has passed, is not sent: definitely not done.
             if not call.answer.done():
@@ -163,19 +175,23 @@ class Joiner(Generic[Lane, Item, Answer]):
             if failure.kind in _WORTH_REPEATING:
                 return batch.calls
             if failure.kind is Kind.INPUT and len(batch.calls) > 1:
-                # One bad item must fail alone: each runs by itself once.
-                return [call for each in batch.calls for call in await self._serve(lane, Batch([each]))]
-            fail(batch.calls, partial(to_raise, failure, self._where))
+                # One bad item must fail alone: from here on each goes by itself.
+                for call in batch.calls:
+                    call.alone = True
+                return batch.calls
+            self._fail(batch.calls, partial(to_raise, failure, self._where))
             return []
         except Unknown as failure:
             self._last_failure = failure
+            for call in batch.calls:
+                call.unknown = True
             if self._repeatable:
                 return batch.calls
-            fail(batch.calls, self._unknown)
+            self._fail(batch.calls, self._unknown)
             return []
         except Exception as defect:
             # A defect in our own code: nobody may be left waiting for it, and everybody should see it.
-            fail(batch.calls, partial(_itself, defect))
+            self._fail(batch.calls, partial(_itself, defect))
             return []
         finally:
             self._sending.discard(batch)
@@ -194,28 +210,28 @@ class Joiner(Generic[Lane, Item, Answer]):
         loop = asyncio.get_running_loop()
         now = loop.time()
         for batch in self._sending:
-            batch.fail_due(now, self._not_sent, self._unknown)
-        fail([call for call in self._queue if call.deadline <= now], self._not_sent)
+            batch.fail_due(now, self._fail, self._not_sent, self._unknown)
+        self._fail([call for call in self._queue if call.deadline <= now], self._not_sent)
         remaining = [
             call.deadline for calls in (*(each.calls for each in self._sending), self._queue) for call in calls
         ]
         later = [deadline for deadline in remaining if deadline > now]
         self._watchdog = loop.call_at(min(later), self._expire) if later else None
 
+    def _fail(self, calls: "Sequence[_Call[Item, Answer]]", error: Callable[[], BaseException]) -> None:
+        """Give those of the calls that still wait an error each; one that may have been done is never denied."""
+        for call in calls:
+            if not call.answer.done():
+                call.answer.set_exception(self._unknown() if call.unknown else error())
+
     def _unknown(self) -> BaseException:
         return OutcomeUnknown(f"{self._where} did not answer; the write may or may not have happened")
 
     def _not_sent(self) -> BaseException:
-        if self._last_failure is not None:
+        # Another batch's bad value or defect is not what kept this call waiting.
+        if self._last_failure is not None and kind_of(self._last_failure) in _WORTH_REPEATING:
             return to_raise(self._last_failure, self._where)
         return StoreUnavailable(f"{self._where} was too busy to take the call within {self._deadline:g} s")
-
-
-def fail(calls: "Sequence[_Call[Item, Answer]]", error: Callable[[], BaseException]) -> None:
-    """Give those of the calls that still wait an error each."""
-    for call in calls:
-        if not call.answer.done():
-            call.answer.set_exception(error())
 
 
 def _itself(error: BaseException) -> BaseException:
