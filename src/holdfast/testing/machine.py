@@ -1,13 +1,11 @@
 """Random histories: hypothesis calls a store, and a model in plain values says what it should have answered.
 
-The model knows nothing of how a store works. It counts time in whole minutes, and the clock moves by minutes:
-a session is at least a minute away from its end or past it, so that neither the real time that a run takes
-nor the resolution of a database's clock decides anything.
+The clock moves by whole minutes: a session is at least a minute away from its end or past it, so that neither the
+real time that a run takes nor the resolution of a database's clock decides anything.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -29,6 +27,7 @@ from holdfast.sessions.session import END_REASONS, EndReason, NewSession, Sessio
 from holdfast.sessions.store import Store
 from holdfast.sessions.tokens import new_token
 from holdfast.testing.clock import MovableClock
+from holdfast.testing.model import CAP, IDLE, LIFETIME, RETENTION, ModelSession, merged
 
 StoreFactory = Callable[[], Awaitable[Store]]
 """Gives a fresh, empty, unopened store."""
@@ -36,8 +35,6 @@ StoreFactory = Callable[[], Awaitable[Store]]
 Answer = TypeVar("Answer")
 
 USERS = ["u1", "u2", "U1"]
-LIFETIME, IDLE, CAP, RETENTION = 60, 25, 150, 30
-"""The policy of every run, in minutes."""
 
 users = st.sampled_from(USERS)
 values = (
@@ -52,24 +49,6 @@ objects = st.recursive(
     lambda inner: st.dictionaries(st.sampled_from("abc"), values | inner, max_size=3),
     max_leaves=4,
 )
-
-
-@dataclass
-class ModelSession:
-    """What the model knows of one session. Minutes count from the beginning of the run."""
-
-    id: str
-    user: str | None
-    metadata: dict[str, Any]
-    created: int
-    expires: int
-    active: int
-    token: str
-    predecessor: str | None = None
-    count: int = 0
-    reason: EndReason | None = None
-    ended: int = 0
-    past: list[str] = field(default_factory=list)
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -188,7 +167,7 @@ class SessionMachine(RuleBasedStateMachine):
         answer = self.run(self.manager.why_ended(token))
         for row in self.rows:
             if token == row.token:
-                assert answer == (None if self.is_live(row) else self.end_of(row))
+                assert answer == (None if row.is_live(self.now) else row.end_of())
                 return
             if token == row.predecessor:
                 assert answer == "replaced"
@@ -209,7 +188,7 @@ class SessionMachine(RuleBasedStateMachine):
             assert not found or page[0].id > found[-1].id
             found += page
         expected = sorted(
-            (row for row in self.rows if self.is_live(row) and user in (None, row.user)),
+            (row for row in self.rows if row.is_live(self.now) and user in (None, row.user)),
             key=lambda row: row.id,
         )
         assert [session.id for session in found] == [row.id for row in expected]
@@ -231,7 +210,7 @@ class SessionMachine(RuleBasedStateMachine):
         """An operator ends a session by its id, with any of its tokens gone or not."""
         row = next((row for row in self.rows if token in (row.token, *row.past)), None)
         if row is not None:
-            live = self.is_live(row)
+            live = row.is_live(self.now)
             assert self.run(self.manager.end_session(row.id, reason)) is live
             if live:
                 row.reason, row.ended = reason, self.now
@@ -240,7 +219,7 @@ class SessionMachine(RuleBasedStateMachine):
     def revoke(self, user: str, keep: str | None) -> None:
         """All live sessions of a user end, but the one to keep."""
         kept = next((row.id for row in self.rows if row.token == keep), None)
-        gone = [row for row in self.rows if row.user == user and self.is_live(row) and row.id != kept]
+        gone = [row for row in self.rows if row.user == user and row.is_live(self.now) and row.id != kept]
         assert self.run(self.manager.revoke_user_sessions(user, keep=kept)) == len(gone)
         for row in gone:
             row.reason, row.ended = "revoked", self.now
@@ -264,10 +243,10 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """The sweep marks what ran out, and deletes what was kept long enough."""
-        due = [row for row in self.rows if row.reason is None and not self.is_live(row)]
+        due = [row for row in self.rows if row.reason is None and not row.is_live(self.now)]
         for row in due:
             # Its retention begins when its end is noted, not when it ran out.
-            row.reason, row.ended = self.end_of(row), self.now
+            row.reason, row.ended = row.end_of(), self.now
         kept = [row for row in self.rows if row.reason is None or self.now - row.ended < RETENTION]
         assert self.run(self.manager.sweep()) == (len(due), len(self.rows) - len(kept))
         self.rows = kept
@@ -275,7 +254,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def clean_up(self) -> None:
         """What ran out is removed, whenever that was."""
-        kept = [row for row in self.rows if self.is_live(row) or self.end_of(row) not in ("expired", "idle")]
+        kept = [row for row in self.rows if row.is_live(self.now) or row.end_of() not in ("expired", "idle")]
         assert self.run(self.manager.cleanup_expired_sessions()) == len(self.rows) - len(kept)
         self.rows = kept
 
@@ -283,35 +262,19 @@ class SessionMachine(RuleBasedStateMachine):
     def count_is_exact(self) -> None:
         """At every moment the count is the number of live sessions."""
         if hasattr(self, "manager"):
-            assert self.run(self.manager.get_active_session_count()) == sum(map(self.is_live, self.rows))
+            assert self.run(self.manager.get_active_session_count()) == sum(row.is_live(self.now) for row in self.rows)
 
-    # The model
-
-    def is_live(self, row: ModelSession) -> bool:
-        """Not ended, not expired, not idle."""
-        return row.reason is None and self.now < min(row.expires, row.active + IDLE)
-
-    def end_of(self, row: ModelSession) -> EndReason:
-        """Why a session that is not live ended."""
-        if row.reason is not None:
-            return row.reason
-        return "idle" if row.active + IDLE < row.expires else "expired"
+    # Against the model
 
     def live(self, token: str) -> ModelSession | None:
         """The session that a token opens."""
-        return next((row for row in self.rows if row.token == token and self.is_live(row)), None)
+        return next((row for row in self.rows if row.token == token and row.is_live(self.now)), None)
 
     def same(self, session: Session | None, row: ModelSession | None) -> None:
         """Compare an answer with the model."""
-        if session is None or row is None:
-            assert (session is None) == (row is None)
-            return
-        assert (session.id, session.user_id, session.metadata) == (row.id, row.user, row.metadata)
-        assert session.request_count == row.count
-        lifetime, idle = session.expires_at - session.created_at, session.last_activity - session.created_at
-        # Both are differences of two readings of a clock that ticks: right to within the minute.
-        assert abs(lifetime - timedelta(minutes=row.expires - row.created)) < timedelta(minutes=1)
-        assert abs(idle - timedelta(minutes=row.active - row.created)) < timedelta(minutes=1)
+        assert (session is None) == (row is None)
+        if session is not None and row is not None:
+            row.check(session)
 
     def run(self, call: Coroutine[Any, Any, Answer]) -> Answer:
         """One call in the loop of this run."""
@@ -331,16 +294,3 @@ def run_machine(new_store: StoreFactory, examples: int = 50, steps: int = 40) ->
             suppress_health_check=list(HealthCheck),
         ),
     )
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """The algorithm of RFC 7396, as it stands there."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
