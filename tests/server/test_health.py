@@ -133,7 +133,7 @@ async def test_a_store_that_refuses_keeps_the_server_from_starting() -> None:
 
 
 async def test_whoever_runs_the_process_hears_of_a_refusal() -> None:
-    """With `on_refused` set the refusal is handed over instead, also when it comes later."""
+    """With `on_refused` set a refusal at the start is handed over instead."""
     server = Server()
     heard: list[StoreRefused] = []
     server.readiness.on_refused = heard.append
@@ -141,6 +141,21 @@ async def test_whoever_runs_the_process_hears_of_a_refusal() -> None:
     async with server.app.router.lifespan_context(server.app):
         assert await server.reason() == "refused"
     assert [str(refusal) for refusal in heard] == ["first"]
+
+
+async def test_a_later_refusal_is_an_outage_and_no_end() -> None:
+    """A store that refuses after it has served makes the server not ready; it goes on once the store is mended."""
+    server = Server()
+    heard: list[StoreRefused] = []
+    server.readiness.on_refused = heard.append
+    async with server.app.router.lifespan_context(server.app):
+        server.time.now += 5
+        server.store.fail("ping", error=StoreRefused("its tables are missing"))
+        await server.readiness.look()
+        assert await server.reason() == "refused"
+        await server.readiness.look()
+        assert await server.reason() == "ok"
+    assert heard == []
 
 
 async def test_a_stopping_server_is_not_ready() -> None:

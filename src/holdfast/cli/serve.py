@@ -43,4 +43,5 @@ def serve(
     for name, value in made.items():
         # Shown this once, on the terminal of whoever started it; no log ever has them.
         complain(f"made for this run: {name}={value}")
+    complain("the interface is described, and can be tried, at the address below under /docs")
     run.serve(settings, run.development_app(settings))

@@ -34,7 +34,7 @@ def create_app(
         readiness: one to use instead of its own, over the same manager; for tests.
 
     A store that cannot be reached does not keep it from starting; one that refuses does (`StoreRefused`),
-    unless somebody set `app.state.readiness.on_refused`.
+    unless somebody set `app.state.readiness.on_refused`. Later neither ends it: it is not ready until the store is.
     """
     sessions = manager or settings.manager()
     watch = readiness or Readiness(sessions)

@@ -1,7 +1,7 @@
 """The interactive documentation: every byte from this machine, and no script within the page."""
 
 import json
-from pathlib import Path
+from importlib.resources import files
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -50,11 +50,8 @@ _ASSETS: Final = {
 
 
 def add_docs(app: FastAPI) -> None:
-    """Add `/docs`, its files and `/openapi.json`. Needs the package `swagger-ui-bundle`."""
-    import swagger_ui_bundle
-
-    # The package holds one folder for one version of the user interface.
-    (folder,) = Path(swagger_ui_bundle.__file__).parent.joinpath("vendor").iterdir()
+    """Add `/docs`, its files and `/openapi.json`. Needs the package `fastapi-swagger`, for its files only."""
+    folder = files("fastapi_swagger") / "resources"
     schema: dict[str, Any] = {}
 
     async def show_page(_: Request) -> Response:
@@ -79,46 +76,25 @@ def add_docs(app: FastAPI) -> None:
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """The description of the interface, in OpenAPI 3.0: the packaged user interface does not read 3.1."""
+    """The description of the interface in OpenAPI 3.1."""
     described = get_openapi(
         title="Holdfast",
         version=package_version(),
-        summary=None,
         description="Sessions of web applications: begin, check, look after and end them.",
         routes=app.routes,
     )
-    described["openapi"] = "3.0.3"
-    # Through JSON once: what two operations share must not be shared in the tree that is converted.
-    converted: dict[str, Any] = _as_3_0(json.loads(json.dumps(described)))
-    for path in converted["paths"].values():
+    # Through JSON once: what two operations share must not be shared in the tree that is changed.
+    schema: dict[str, Any] = json.loads(json.dumps(described))
+    for path in schema["paths"].values():
         for operation in path.values():
+            # The first sentence says more than the name of the function.
+            operation["summary"] = operation["description"].partition(". ")[0].rstrip(".")
             _forbid_null_body(operation)
-    return converted
+    return schema
 
 
 def _forbid_null_body(operation: dict[str, Any]) -> None:
     """Describe an optional body as what it is: absent or an object, never the word `null`."""
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        if content["schema"].pop("nullable", False):
-            (content["schema"],) = content["schema"]["allOf"]
-
-
-def _as_3_0(node: Any) -> Any:
-    """The same schema in the older dialect: nullable instead of null, one example instead of many."""
-    if isinstance(node, list):
-        return [_as_3_0(each) for each in node]
-    if not isinstance(node, dict):
-        return node
-    result = {key: value if key in ("example", "examples") else _as_3_0(value) for key, value in node.items()}
-    if isinstance(result.get("examples"), list):
-        result["example"] = result.pop("examples")[0]
-    if isinstance(result.get("exclusiveMinimum"), int | float):
-        result["minimum"], result["exclusiveMinimum"] = result["exclusiveMinimum"], True
-    choices = result.get("anyOf")
-    if isinstance(choices, list) and {"type": "null"} in choices:
-        (choice,) = (each for each in choices if each != {"type": "null"})
-        del result["anyOf"]
-        # A reference takes no neighbours in 3.0, hence the wrapping.
-        result.update({"allOf": [choice]} if "$ref" in choice else choice)
-        result["nullable"] = True
-    return result
+        if choices := content["schema"].get("anyOf"):
+            (content["schema"],) = (each for each in choices if each != {"type": "null"})

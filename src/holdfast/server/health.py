@@ -48,7 +48,10 @@ class Readiness:
         self._task: asyncio.Task[None] | None = None
         self._refusal: StoreRefused | None = None
         self.on_refused: Callable[[StoreRefused], None] | None = None
-        """Told when the store must not be used; whoever runs the process ends it. `None`: `start` raises."""
+        """Told when the store must not be used from the start; whoever runs the process ends it.
+
+        `None`: `start` raises.
+        """
 
     @property
     def ready(self) -> bool:
@@ -94,11 +97,15 @@ class Readiness:
             async with asyncio.timeout(PING_TIMEOUT):
                 await self._manager.ping()
         except StoreRefused as refusal:
-            self._refusal = refusal
             self._reason = "refused"
-            log.critical("the store refused: %s", refusal)
-            if self.on_refused is not None:
-                self.on_refused(refusal)
+            if before != "refused":
+                log.critical("the store refused: %s", refusal)
+            # Only at the start is that a mistake of whoever started it. Later it is an outage like any other: ending
+            # every process would bring nothing back.
+            if self._last_good is None:
+                self._refusal = refusal
+                if self.on_refused is not None:
+                    self.on_refused(refusal)
         except (StoreUnavailable, TimeoutError) as error:
             self._reason = "unavailable"
             if before != "unavailable":

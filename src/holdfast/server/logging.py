@@ -60,6 +60,9 @@ def configure(level: str, json_lines: bool, stream: Any = None) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    # What they say at every start and stop is said by us, in one line each.
+    for name in ("uvicorn.error", "alembic"):
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING) if root.level > logging.DEBUG else root.level)
     # It would write raw paths and queries; ours writes the route's template.
     logging.getLogger("uvicorn.access").disabled = True
 

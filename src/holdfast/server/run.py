@@ -69,6 +69,7 @@ def serve(settings: Settings, app: FastAPI | None = None) -> None:
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     with listener, suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
+    log.info("stopped")
     if refusals:
         raise refusals[0]
 
