@@ -1,0 +1,1 @@
+"""Races: many callers, several servers and several processes on one store at once."""

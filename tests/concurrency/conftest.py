@@ -1,0 +1,45 @@
+"""The stores that the races run on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.concurrency.place import Place
+from tests.conftest import MigratedDatabases
+
+SHARED = ["sqlite", "postgresql-16", "postgresql-18"]
+"""Stores that several servers can share."""
+
+
+@pytest.fixture
+def place_named(tmp_path: Path, migrated_database: MigratedDatabases) -> Callable[[str], Place]:
+    """`place_named("sqlite")` is a fresh store of this test's own."""
+
+    def place(name: str) -> Place:
+        kind, _, version = name.partition("-")
+        if kind == "memory":
+            return Place("memory", "")
+        if kind == "sqlite":
+            return Place("sqlite", f"sqlite:///{tmp_path / 'sessions.db'}")
+        return Place("postgresql", migrated_database(int(version)))
+
+    return place
+
+
+@pytest.fixture(params=["memory", *SHARED])
+def place(request: pytest.FixtureRequest, place_named: Callable[[str], Place]) -> Place:
+    """Every store in turn."""
+    return place_named(request.param)
+
+
+@pytest.fixture(params=SHARED)
+def shared_place(request: pytest.FixtureRequest, place_named: Callable[[str], Place]) -> Place:
+    """Every store that two servers can share, in turn."""
+    return place_named(request.param)
+
+
+@pytest.fixture(params=["sqlite", "postgresql-18"])
+def process_place(request: pytest.FixtureRequest, place_named: Callable[[str], Place]) -> Place:
+    """One of each database, for tests that start processes."""
+    return place_named(request.param)
