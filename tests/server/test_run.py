@@ -125,7 +125,7 @@ def test_a_stopping_server_finishes_what_it_began(tmp_path: Path) -> None:
             assert connection.recv(1024).startswith(b"HTTP/1.1 100")
             ended = threading.Thread(target=server.stop)
             ended.start()
-            until(lambda: "Shutting down" in server.log.read_text(), what="the server stops")
+            until(lambda: "stopping" in server.log.read_text(), what="the server stops")
             connection.sendall(body)
             answer = b""
             while block := connection.recv(4096):

@@ -27,6 +27,17 @@ _MAX_HEADER_BYTES: Final = 16 * 1024
 _KEEP_ALIVE_SECONDS: Final = 5
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, not ready from the moment it begins to stop, so that a balancer passes it over."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the requests under way."""
+        log.info("stopping: finishing what is under way")
+        readiness: Readiness = self.config.app.state.readiness  # type: ignore[union-attr]  # always create_app's
+        await readiness.stop()
+        await super().shutdown(sockets)
+
+
 def serve(settings: Settings, app: FastAPI | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests under way and return.
 
@@ -37,7 +48,7 @@ def serve(settings: Settings, app: FastAPI | None = None) -> None:
     configure(settings.log_level, settings.json_logs)
     application = app or create_app(settings)
     listener = _listen(settings.host, settings.port)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             application,
             http="h11",

@@ -9,7 +9,6 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from uuid import UUID
 
 from holdfast.sessions.errors import StoreUnavailable
@@ -86,6 +85,10 @@ class Ends:
     async def _tell_all(self, store: Store) -> None:
         while self._untold:
             batch = [self._untold.popleft() for _ in range(len(self._untold))]
-            # The rows stay untold in the store, so the sweep of any server tells them later.
-            with suppress(StoreUnavailable):
+            # What is not noted stays untold in the store, so the sweep of any server tells it later.
+            try:
                 await self.tell(store, batch)
+            except StoreUnavailable as error:
+                log.warning("the store did not note which ends were told; a hook gets them again: %s", error)
+            except Exception:
+                log.exception("the store did not note which ends were told; a hook gets them again")

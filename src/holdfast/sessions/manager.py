@@ -4,6 +4,7 @@ The manager checks arguments, makes tokens and ids, and turns records into sessi
 what a write does to it, is decided by the store in one statement each; see `store.py` for those promises.
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -107,6 +108,7 @@ class SessionManager:
         self.ends = Ends(on_end)
         self._store = self._made(store, options)
         self._open = False
+        self._opening_or_closing = asyncio.Lock()
         interval = None if sweep_interval is None else duration(sweep_interval, "sweep_interval").total_seconds()
         self._sweeper = None if interval is None else Sweeper(self, interval)
 
@@ -125,28 +127,30 @@ class SessionManager:
         Raises `StoreUnavailable` when the store cannot be reached, and `StoreRefused` when it must not be used as it
         is; either way nothing is left open and the call may be repeated.
         """
-        if self._open:
-            return
-        await self._store.open(self.policy, self.clock)
-        if self.ends.hook is not None:
-            try:
-                await self._store.expect_hooks()
-            except BaseException:
-                await self._store.close()
-                raise
-        self._open = True
-        if self._sweeper is not None:
-            self._sweeper.start()
+        async with self._opening_or_closing:
+            if self._open:
+                return
+            await self._store.open(self.policy, self.clock)
+            if self.ends.hook is not None:
+                try:
+                    await self._store.expect_hooks()
+                except BaseException:
+                    await self._store.close()
+                    raise
+            self._open = True
+            if self._sweeper is not None:
+                self._sweeper.start()
 
     async def close(self) -> None:
         """Stop sweeping, finish what was accepted, and close the store. Safe to repeat; it can be opened again."""
-        if not self._open:
-            return
-        if self._sweeper is not None:
-            await self._sweeper.stop()
-        await self.ends.finish()
-        self._open = False
-        await self._store.close()
+        async with self._opening_or_closing:
+            if not self._open:
+                return
+            if self._sweeper is not None:
+                await self._sweeper.stop()
+            await self.ends.finish()
+            self._open = False
+            await self._store.close()
 
     async def __aenter__(self) -> Self:
         """Open, see `open`."""

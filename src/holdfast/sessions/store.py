@@ -119,7 +119,8 @@ class Store(Protocol):
     async def end_of(self, id: UUID) -> End | None:
         """When and why a session ended; `None` while it is live, and for one the store does not know.
 
-        One that has run out but was not swept yet ended when it ran out.
+        One that has run out ended when it did so; from the sweep on, when the sweep noted it, and the retention
+        counts from then.
         """
 
     async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:

@@ -7,23 +7,20 @@ PostgreSQL through the asynchronous driver and on SQLite in the writer's thread.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import StoreUnavailable
-from holdfast.sessions.policy import Policy
+from holdfast.sessions.policy import HOOKS_EXPECTED_FOR, TICKET_LIFETIME, Policy
 from holdfast.sessions.session import End, EndReason, NewRecord, Record, WhyEnded
 from holdfast.sessions.store import Key
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.calls import Answer, Reading, Writing
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import Tables
-
-TICKET_LIFETIME: Final = timedelta(seconds=30)
-HOOKS_LEASE: Final = timedelta(days=7)
 
 
 class SqlStore(ABC):
@@ -247,7 +244,7 @@ class SqlStore(ABC):
     async def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
         """See `Store`."""
         sessions, tickets, there = self._sql.delete_ended, self._sql.delete_tickets, self._sql.created
-        values = self._bind(limit=limit, older_than=older_than, reasons=list(reasons), hooks_lease=HOOKS_LEASE)
+        values = self._bind(limit=limit, older_than=older_than, reasons=list(reasons), hooks_lease=HOOKS_EXPECTED_FOR)
 
         deleted: set[UUID] = set()
 
