@@ -24,8 +24,6 @@ async def run_page(path: Path, change: Callable[[str], str] = str, **names: Any)
     for block in blocks(path):
         if block.language == "text" and "output" in block.words:
             assert printed.getvalue() == block.text, f"{path.name}:{block.line}"
-        if block.file is not None and block.language == "python":
-            Path(block.file).write_text(change(block.text), encoding="utf-8")
         if block.language != "python" or "run" not in block.words:
             continue
         # The line numbers of the page, so that a failure names the place.
