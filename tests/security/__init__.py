@@ -1,0 +1,1 @@
+"""What an attacker, or a careless operator, gets from outside: nothing."""
