@@ -27,7 +27,9 @@ class Reached:
         arguments |= dict.fromkeys(
             ("direct_tls", "server_settings", "target_session_attrs", "krbsrvname", "gsslib"),
         )
-        places, parameters = connect_utils._parse_connect_dsn_and_args(dsn=address.dsn, **arguments)
+        # Its own reading, which it shows to nobody: what is understood here is what happens.
+        driver: Any = connect_utils
+        places, parameters = driver._parse_connect_dsn_and_args(dsn=address.dsn, **arguments)
         self.places = [tuple(place) if isinstance(place, tuple | list) else place for place in places]
         self.user = parameters.user
         self.password = parameters.password

@@ -2,22 +2,24 @@
 
 Every change runs under a lock in one transaction, so several servers may start at once. On SQLite and in
 `make serve` it happens by itself; on PostgreSQL an operator says when, because it may need other privileges.
+What is up to date, or not ours, is found out by looking, before anything is locked or changed.
 """
 
 import asyncio
 import io
 import os
+import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, Engine, column, inspect, select, table, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
@@ -26,94 +28,139 @@ from holdfast.sessions.errors import HoldfastError, InvalidArgument, StoreRefuse
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.failures import Kind, kind_of, to_raise
-from holdfast.sql.tables import VERSION_TABLE, Tables, checked_schema
+from holdfast.sql.tables import VERSION_TABLE, Tables, tables
+from holdfast.sql.writer import engine, prepare_file, reading_engine, refuse_strange
+
+Answer = TypeVar("Answer")
 
 Address = str | os.PathLike[str] | SqliteAddress | PostgresqlAddress
 
 _LOCK_KEY: Final = 7_163_402_916
 _SQLITE_LOCK_SECONDS: Final = 30.0
 _OWN_TABLES: Final = ("sessions", "holdfast_tickets", "holdfast_control", VERSION_TABLE)
+# Tells our `sessions` from an application's table of that name in another schema.
+_OWN_COLUMNS: Final = {"digest", "previous_digest", "metadata_version"}
+# Alembic keeps what it is at in global variables: one at a time in a process, whichever the database and the loop.
+_alembic: Final = threading.Lock()
 
 
 async def upgrade(address: Address, options: StoreOptions | None = None, revision: str = "head") -> None:
     """Bring the tables to a revision. Safe to repeat, and to run from several servers at once.
 
-    Raises `StoreRefused`, changing nothing, when a `sessions` table is there that is not Holdfast's, and
-    `StoreUnavailable` when the database cannot be reached.
+    Raises `StoreRefused`, changing nothing, when a `sessions` table is there that is not Holdfast's, or when a newer
+    version made the tables, and `StoreUnavailable` when the database cannot be reached.
     """
-    await _migrate(address, options or StoreOptions(), lambda config: command.upgrade(config, revision))
+    options = options or StoreOptions()
+    parsed = _parsed(address)
+    own = _tables(parsed, options)
+    if isinstance(parsed, SqliteAddress):
+        prepare_file(parsed.path)
+    # Without a lock, and on SQLite without a change to the file's journal mode: it may be another program's.
+    present = await _run(parsed, options, lambda connection: _refuse_strangers(connection, own))
+    if revision != "head" or present != _head():
+        await _migrate(parsed, options, lambda config: command.upgrade(config, revision))
 
 
 async def downgrade(address: Address, options: StoreOptions | None = None, revision: str = "base") -> None:
     """Take the tables back to an earlier revision. `base` removes them, and every session with them."""
-    await _migrate(address, options or StoreOptions(), lambda config: command.downgrade(config, revision))
+    options = options or StoreOptions()
+    parsed = _parsed(address)
+    own = _tables(parsed, options)
+    if isinstance(parsed, SqliteAddress):
+        refuse_strange(parsed.path)
+    await _run(parsed, options, lambda connection: _refuse_strangers(connection, own))
+    await _migrate(parsed, options, lambda config: command.downgrade(config, revision))
 
 
 async def check(address: Address, options: StoreOptions | None = None) -> str | None:
     """What is wrong with the tables at an address, in a sentence that says what to do; `None` when nothing is.
 
-    Raises `StoreUnavailable` when the database cannot be reached.
+    Changes nothing. Raises `StoreUnavailable` when the database cannot be reached.
     """
-    from holdfast.sql.tables import tables
-
-    options = options or StoreOptions()
     parsed = _parsed(address)
-    own = tables(None if isinstance(parsed, SqliteAddress) else options.schema)
-    if isinstance(parsed, SqliteAddress) and not parsed.path.exists():
+    if isinstance(parsed, SqliteAddress) and _missing(parsed.path):
         return f"there is no file {parsed.path} yet; the first start makes it, or run `holdfast db upgrade`"
     try:
-        await _run(parsed, options, lambda connection: refuse_unfit(connection, own))
+        await require(parsed, options)
     except StoreRefused as error:
         return str(error)
     return None
+
+
+async def require(address: Address, options: StoreOptions | None = None) -> None:
+    """Raise `StoreRefused` unless the tables at an address are fit to be used. Changes nothing.
+
+    Raises `StoreUnavailable` when the database cannot be reached.
+    """
+    options = options or StoreOptions()
+    parsed = _parsed(address)
+    own = _tables(parsed, options)
+    if isinstance(parsed, SqliteAddress):
+        refuse_strange(parsed.path)
+    await _run(parsed, options, lambda connection: refuse_unfit(connection, own))
 
 
 def sql_script(address: Address, options: StoreOptions | None = None, revision: str = "head") -> str:
     """The statements that an upgrade from nothing to a revision would run, as plain SQL. Connects to nothing."""
     options = options or StoreOptions()
     parsed = _parsed(address)
+    schema = _tables(parsed, options).metadata.schema
     output = io.StringIO()
-    sqlite = isinstance(parsed, SqliteAddress)
-    config = _config(None if sqlite else checked_schema(options.schema), output)
-    config.attributes["dialect"] = "sqlite" if sqlite else "postgresql"
-    command.upgrade(config, revision, sql=True)
+    if schema not in (None, "public"):
+        # Not CREATE SCHEMA IF NOT EXISTS: that asks for the privilege even when there is nothing to make.
+        output.write(
+            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}') THEN "
+            f'CREATE SCHEMA "{schema}"; END IF; END $$;\n\n'
+        )
+    config = _config(schema, output)
+    config.attributes["dialect"] = "sqlite" if isinstance(parsed, SqliteAddress) else "postgresql"
+    with _alembic:
+        _command(lambda: command.upgrade(config, revision, sql=True))
     return output.getvalue()
 
 
 def refuse_unfit(connection: Connection, tables: Tables) -> None:
     """Raise `StoreRefused` unless the tables are there, are Holdfast's, and are of this version. Changes nothing."""
-    schema = tables.metadata.schema
-    names = set(inspect(connection).get_table_names(schema=schema))
-    context = MigrationContext.configure(
-        connection, opts={"version_table": VERSION_TABLE, "version_table_schema": schema}
-    )
-    present = context.get_current_revision() if VERSION_TABLE in names else None
-    script = ScriptDirectory.from_config(_config(schema))
-    head = script.get_current_head()
-    if present == head:
-        return
+    present = _refuse_strangers(connection, tables)
     if present is None:
-        refuse_foreign(connection, schema)
         raise StoreRefused("Holdfast's tables are not there yet; run `holdfast db upgrade`")
-    if present in {each.revision for each in script.walk_revisions()}:
+    if present != _head():
         raise StoreRefused(
-            f"the tables are at revision {present}, this version needs {head}; run `holdfast db upgrade`"
+            f"the tables are at revision {present}, this version needs {_head()}; run `holdfast db upgrade`"
         )
-    raise StoreRefused(
-        f"the tables are at revision {present}, which a newer version of Holdfast made; install that version, "
-        "or take the tables back with it first"
-    )
 
 
-def refuse_foreign(connection: Connection, schema: str | None) -> None:
-    """Raise `StoreRefused` when a table of one of our names is there without our version table. Changes nothing."""
-    names = set(inspect(connection).get_table_names(schema=schema))
-    if VERSION_TABLE in names or not (taken := sorted(names & set(_OWN_TABLES))):
+def _refuse_strangers(connection: Connection, tables: Tables) -> str | None:
+    """The revision of the tables, `None` before the first. Raises `StoreRefused` for ones that others made."""
+    present = _revision(connection, tables.metadata.schema)
+    if present is None:
+        refuse_foreign(connection, tables)
+    elif present not in _revisions():
+        raise StoreRefused(
+            f"the tables are at revision {present}, which a newer version of Holdfast made; install that version, "
+            "or take the tables back with it first"
+        )
+    return present
+
+
+def refuse_foreign(connection: Connection, tables: Tables) -> None:
+    """Raise `StoreRefused` when a name of ours is taken, while our tables are not there. Changes nothing."""
+    schema = tables.metadata.schema
+    own = {table.name for table in tables.metadata.tables.values()}
+    own |= {str(index.name) for table in tables.metadata.tables.values() for index in table.indexes}
+    taken = [
+        (kind != "table", name, kind)
+        for name, kind in _relations(connection, schema)
+        # SQLite takes names that differ in case for the same.
+        if (name if schema is not None else name.lower()) in own
+    ]
+    if not taken:
         return
+    _, name, kind = min(taken)
     place = "the file" if schema is None else f"schema {schema!r}"
     raise StoreRefused(
-        f"{place} has a table {taken[0]!r} that is not Holdfast's; it was not touched. To adopt the sessions of an "
-        "application run `holdfast db import`; to keep them apart "
+        f"{place} has {'an' if kind == 'index' else 'a'} {kind} {name!r} that is not Holdfast's; it was not touched. "
+        "To adopt the sessions of an application run `holdfast db import`; to keep them apart "
         + ("use another file" if schema is None else "set HOLDFAST_SCHEMA to another schema")
     )
 
@@ -122,42 +169,89 @@ def include_object(item: Any, name: str | None, type_: str, reflected: bool, com
     """For `context.configure(include_object=…)` in an application's own Alembic environment.
 
     Keeps Holdfast's tables, which live beside the application's, out of its autogenerate: without it Alembic would
-    propose to drop them.
+    propose to drop them. A `sessions` table of the application's own, in another schema, stays in.
     """
-    table = item if type_ == "table" else getattr(item, "table", None)
-    named = name if type_ == "table" else getattr(table, "name", None)
-    return named not in _OWN_TABLES
+    whose = item if type_ == "table" else getattr(item, "table", None)
+    if whose is None or whose.name not in _OWN_TABLES:
+        return True
+    return whose.name == "sessions" and not set(whose.columns.keys()) >= _OWN_COLUMNS
 
 
-async def _migrate(address: Address, options: StoreOptions, run: Callable[[Config], None]) -> None:
-    parsed = _parsed(address)
-    schema = None if isinstance(parsed, SqliteAddress) else checked_schema(options.schema)
+def _relations(connection: Connection, schema: str | None) -> list[tuple[str, str]]:
+    """Name and kind of all that shares its names with tables."""
+    if schema is None:
+        statement = text("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view', 'index')")
+        return [(name, kind) for name, kind in connection.execute(statement)]
+    statement = text(
+        "SELECT relname, CASE WHEN relkind IN ('r', 'p', 'f') THEN 'table' WHEN relkind IN ('v', 'm') THEN 'view' "
+        "WHEN relkind IN ('i', 'I') THEN 'index' ELSE 'relation' END "
+        "FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = :schema"
+    )
+    return [(name, kind) for name, kind in connection.execute(statement, {"schema": schema})]
+
+
+def _revision(connection: Connection, schema: str | None) -> str | None:
+    """Read without Alembic, which would tell every start of every server to the log."""
+    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
+        return None
+    revision: str | None = connection.scalar(
+        select(column("version_num")).select_from(table(VERSION_TABLE, schema=schema))
+    )
+    return revision
+
+
+@cache
+def _head() -> str | None:
+    return ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+@cache
+def _revisions() -> frozenset[str]:
+    return frozenset(each.revision for each in ScriptDirectory.from_config(_config(None)).walk_revisions())
+
+
+async def _migrate(
+    address: SqliteAddress | PostgresqlAddress, options: StoreOptions, run: Callable[[Config], None]
+) -> None:
+    own = _tables(address, options)
+    schema = own.metadata.schema
 
     def migrate(connection: Connection) -> None:
         if schema is not None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
             if not inspect(connection).has_schema(schema):
                 connection.execute(CreateSchema(schema))
-        refuse_foreign(connection, schema)
+        # Again, now that nobody else can make tables: another server, or the application, may have been faster.
+        _refuse_strangers(connection, own)
         config = _config(schema)
         config.attributes["connection"] = connection
-        try:
-            run(config)
-        except CommandError as error:
-            raise InvalidArgument(f"{error}") from error
+        _command(lambda: run(config))
 
-    await _run(parsed, options, migrate)
+    await _run(address, options, migrate, changing=True)
+
+
+def _command(run: Callable[[], None]) -> None:
+    try:
+        run()
+    except CommandError as error:
+        raise InvalidArgument(f"{error}") from error
 
 
 async def _run(
-    address: SqliteAddress | PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], None]
-) -> None:
+    address: SqliteAddress | PostgresqlAddress,
+    options: StoreOptions,
+    work: Callable[[Connection], Answer],
+    *,
+    changing: bool = False,
+) -> Answer:
     """Do something in one transaction, and say in our own words what went wrong."""
     try:
         if isinstance(address, SqliteAddress):
-            await asyncio.get_running_loop().run_in_executor(None, _on_sqlite, address.path, work)
-        else:
-            await _on_postgresql(address, options, work)
+            return await asyncio.to_thread(_change_sqlite if changing else _look_into_sqlite, address.path, work)
+        if not changing:
+            return await _on_postgresql(address, options, work)
+        # In a thread, with a loop of its own: it has to wait for other threads' turn at Alembic.
+        return await asyncio.to_thread(_change_postgresql, address, options, work)
     except HoldfastError:
         raise
     except Exception as error:
@@ -167,34 +261,62 @@ async def _run(
         raise to_raise(error, where) from error
 
 
-def _on_sqlite(path: Path, work: Callable[[Connection], None]) -> None:
-    from holdfast.sql.writer import engine, prepare_file
+def _look_into_sqlite(path: Path, work: Callable[[Connection], Answer]) -> Answer:
+    return _in_turn(lambda: _looked_into(path, work))
 
-    prepare_file(path)
-    made = engine(path)
-    limit = time.monotonic() + _SQLITE_LOCK_SECONDS
+
+def _looked_into(path: Path, work: Callable[[Connection], Answer]) -> Answer:
+    made = reading_engine(path)
     try:
-        while True:
-            try:
-                with made.connect() as connection:
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                    try:
-                        work(connection)
-                    except BaseException:
-                        connection.exec_driver_sql("ROLLBACK")
-                        raise
-                    connection.exec_driver_sql("COMMIT")
-                    return
-            except Exception as error:
-                # Another server is at it: wait for its turn to end, then find nothing left to do.
-                if kind_of(error) is not Kind.RETRY or time.monotonic() > limit:
-                    raise
-                time.sleep(0.02)
+        with made.connect() as connection:
+            return work(connection)
     finally:
         made.dispose()
 
 
-async def _on_postgresql(address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], None]) -> None:
+def _change_sqlite(path: Path, work: Callable[[Connection], Answer]) -> Answer:
+    made = engine(path)
+    try:
+        return _in_turn(lambda: _changed(made, work))
+    finally:
+        made.dispose()
+
+
+def _changed(made: Engine, work: Callable[[Connection], Answer]) -> Answer:
+    with made.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            with _alembic:
+                answer = work(connection)
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+        return answer
+
+
+def _in_turn(work: Callable[[], Answer]) -> Answer:
+    """Do it when no other server is at it: wait for its turn to end, then there may be nothing left to do."""
+    limit = time.monotonic() + _SQLITE_LOCK_SECONDS
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            if kind_of(error) is not Kind.RETRY or time.monotonic() > limit:
+                raise
+        time.sleep(0.02)
+
+
+def _change_postgresql(
+    address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], Answer]
+) -> Answer:
+    with _alembic:
+        return asyncio.run(_on_postgresql(address, options, work))
+
+
+async def _on_postgresql(
+    address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], Answer]
+) -> Answer:
     from holdfast.sql.postgresql import connect_arguments
 
     made = create_async_engine(
@@ -204,9 +326,17 @@ async def _on_postgresql(address: PostgresqlAddress, options: StoreOptions, work
     )
     try:
         async with made.begin() as connection:
-            await connection.run_sync(work)
+            return await connection.run_sync(work)
     finally:
         await made.dispose()
+
+
+def _tables(address: SqliteAddress | PostgresqlAddress, options: StoreOptions) -> Tables:
+    return tables(None if isinstance(address, SqliteAddress) else options.schema)
+
+
+def _missing(path: Path) -> bool:
+    return not os.path.lexists(path)
 
 
 def _parsed(address: Address) -> SqliteAddress | PostgresqlAddress:

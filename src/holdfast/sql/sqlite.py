@@ -30,7 +30,7 @@ from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.store import SqlStore
 from holdfast.sql.tables import tables
-from holdfast.sql.writer import OLDEST_SQLITE, WAL_RESET_FIXED, Write, Writer, prepare_file
+from holdfast.sql.writer import OLDEST_SQLITE, WAL_RESET_FIXED, Write, Writer, file_url
 
 _READERS: Final = 4
 
@@ -52,8 +52,10 @@ class SqliteStore(SqlStore):
         """See `Store`."""
         refuse_library(sqlite3.sqlite_version_info, strict=self._options.strict_sqlite)
         statements = self._prepare(policy, clock)
-        prepare_file(self._address.path)
-        if self._options.upgrade is not False:
+        if self._options.upgrade is False:
+            # Before a connection that writes is opened: it would change the journal mode of another program's file.
+            await schema.require(self._address, self._options)
+        else:
             await schema.upgrade(self._address, self._options)
         deadline = self._options.deadline
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast-writer")
@@ -114,7 +116,11 @@ class SqliteStore(SqlStore):
         return await self._write(writing)
 
     async def _read(self, reading: Reading[Answer]) -> Answer:
-        return await self._calls.read(reading)
+        """See `Store`. An answer counts only while the file is still the one in place."""
+        try:
+            return await self._calls.read(reading)
+        finally:
+            self._writer.refuse_replaced()
 
     async def _write(self, writing: Writing[Answer]) -> Answer:
         return cast("Answer", await self._writes.call(writing))
@@ -154,7 +160,7 @@ def refuse_library(version: tuple[int, ...], *, strict: bool) -> None:
 
 def _readers(path: Path) -> AsyncEngine:
     readers = create_async_engine(
-        f"sqlite+aiosqlite:///{path}",
+        file_url("sqlite+aiosqlite", path),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=_READERS,
         max_overflow=0,

@@ -107,9 +107,16 @@ def sessions_table(metadata: MetaData, schema: str | None = None) -> Table:
         select(messages).join(sessions, messages.c.session_id == sessions.c.id)
 
     Read it, join it; write it only through a `SessionManager`. `ended_at IS NULL` is not yet *live*: see
-    `expires_at`. Raises `InvalidArgument` for a schema name that is not a plain identifier.
+    `expires_at`. Asked for twice it is the same table. Raises `InvalidArgument` for a schema name that is not a plain
+    identifier, and when the metadata has a table of the application's own in its place.
     """
-    return _sessions(metadata, None if schema is None else checked_schema(schema))
+    place = metadata.schema if schema is None else checked_schema(schema)
+    there = metadata.tables.get("sessions" if place is None else f"{place}.sessions")
+    if there is None:
+        return _sessions(metadata, place)
+    if there.info.get("holdfast") is not True:
+        raise InvalidArgument("this metadata has another table 'sessions' already; give the schema of Holdfast's")
+    return there
 
 
 def checked_schema(schema: str) -> str:
@@ -143,6 +150,7 @@ def _sessions(metadata: MetaData, schema: str | None) -> Table:
         Column("notified_at", Instant(), comment="when an end hook had heard of it; null until then"),
         CheckConstraint("(ended_at IS NULL) = (end_reason IS NULL)", name="sessions_end_check"),
         schema=schema,
+        info={"holdfast": True},
     )
     ended = table.c.ended_at.is_not(None)
     # On end_reason, not on ended_at, though the two are null together: the statements that look up one session test

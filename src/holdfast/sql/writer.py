@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.pool import StaticPool
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import AuthorityMoved, StoreRefused
+from holdfast.sessions.errors import AuthorityMoved, StoreRefused, StoreUnavailable
 from holdfast.sessions.session import Record
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.failures import Kind, NotDone, Unknown, kind_of, to_raise
@@ -48,26 +48,29 @@ class Writer:
 
     def __init__(self, path: Path, statements: Statements, clock: Clock) -> None:
         """Prepare it; `open` connects."""
-        self._path = path
-        self._log = path.with_name(f"{path.name}-wal")
+        # Absolute, because the process may change its directory.
+        self._path = path.absolute()
+        self._log = self._path.with_name(f"{path.name}-wal")
         self._where = f"SQLite file {path}"
         self._statements = statements
         self._clock = clock
         self._touch = _Touch(statements)
         self._engine: Engine | None = None
         self._lock = -1
-        self._file: tuple[int, int] | None = None
+        self._files: list[tuple[int, int] | None] = []
         self._next_checkpoint = 0.0
         self.failing = False
         """Whether the last write that reached the disk failed: then a ping has to write to be believed."""
 
     def open(self) -> None:
         """Connect. The file is there already."""
-        self._lock = os.open(f"{self._path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._lock = _open_lock(self._path)
         self._engine = engine(self._path)
         self._connection = self._engine.connect()
         self._driver = _driver(self._connection)
-        self._file = _identity(self._path)
+        # Makes the log: it stays the same file for as long as this connection is open.
+        self._driver.execute("SELECT 1 FROM sqlite_master").fetchall()
+        self._files = [_identity(self._path), _identity(self._log)]
 
     def close(self) -> None:
         """Let go of the file. Safe to repeat."""
@@ -84,14 +87,20 @@ class Writer:
 
         Raises `NotDone` when nothing of it was done, `Unknown` when the commit's outcome is not known.
         """
-        self._refuse_replaced()
-        with self._locked(fcntl.LOCK_SH):
+        try:
+            self.refuse_replaced()
+        except StoreRefused as error:
+            raise NotDone(Kind.REFUSED, error) from error
+        with self._turn():
+            if not self._roll_back():
+                self.failing = True
+                raise NotDone(Kind.FULL, StoreUnavailable(f"{self._where} does not let go of an earlier transaction"))
             self._statement("BEGIN IMMEDIATE")
             try:
                 answers = self._answers(batch.begin())
             except BaseException as error:
                 self._roll_back()
-                self.failing = kind_of(error) in (Kind.FULL, Kind.LOST)
+                self.failing = kind_of(error) in (Kind.FULL, Kind.LOST, Kind.REFUSED)
                 raise NotDone(_definite(kind_of(error)), error) from error
             try:
                 self._driver.execute("COMMIT")
@@ -104,7 +113,7 @@ class Writer:
                     raise NotDone(_definite(kind), error) from error
                 raise Unknown(error) from error
             self.failing = False
-        self._checkpoint_at_need()
+            self._checkpoint_at_need()
         return answers
 
     def probe(self, _: Connection, __: bool) -> None:
@@ -112,20 +121,34 @@ class Writer:
         self._driver.execute("UPDATE holdfast_control SET epoch = epoch WHERE id = 1")
 
     def _answers(self, writes: Sequence[Write]) -> list[Any]:
-        (authority,) = self._driver.execute("SELECT authority FROM holdfast_control WHERE id = 1").fetchone()
-        if authority != "here":
+        row = self._driver.execute("SELECT authority FROM holdfast_control WHERE id = 1").fetchone()
+        if row is None:
+            raise StoreRefused("its control row is missing; restore a backup")
+        if row[0] != "here":
             raise AuthorityMoved(f"{self._where} does not accept writes any more")
         activities = Counter(write for write in writes if isinstance(write, bytes))
-        touched: dict[bytes, Record | None] = {}
+        touched: dict[bytes, Record | Exception | None] = {}
         answers: list[Any] = []
         for write in writes:
             if not isinstance(write, bytes):
                 answers.append(self._alone(write))
                 continue
             if write not in touched:
-                touched[write] = self._touch(self._driver, write, activities[write], self._clock)
+                row = self._touch(self._driver, write, activities[write], self._clock)
+                touched[write] = None if row is None else self._record(row)
             answers.append(touched[write])
         return answers
+
+    def _record(self, row: tuple[Any, ...]) -> Record | Exception:
+        """What was touched. A row that another program has spoilt fails alone: SQLite takes anything as a value."""
+        id, user_id, metadata, version, created_at, expires_at, last_activity, count = row
+        try:
+            if not isinstance(metadata, str):
+                raise TypeError("metadata is no text")
+            times = instant(created_at), instant(expires_at), instant(last_activity)
+            return Record(UUID(hex=id), user_id, metadata, version, *times, count)
+        except (TypeError, ValueError, ArithmeticError, AttributeError):
+            return StoreRefused(f"{self._where} has a damaged row for this session; end it, or restore a backup")
 
     def _alone(self, write: Callable[[Connection, bool], Any]) -> Any:
         """The answer of one write, or its error if it fails without taking the batch with it.
@@ -152,57 +175,59 @@ class Writer:
             raise NotDone(_definite(kind_of(error)), error) from error
 
     def _roll_back(self) -> bool:
+        """Leave the transaction, if there is one; whether that worked."""
         with suppress(sqlite3.Error):
             if self._driver.in_transaction:
                 self._driver.execute("ROLLBACK")
             return True
         return False
 
-    def _refuse_replaced(self) -> None:
-        """A file that was renamed or deleted still takes writes, in WAL mode even silently: nobody would find them."""
-        if _identity(self._path) != self._file:
-            error = StoreRefused(
-                f"{self._where} was replaced or deleted while it was open; stop all processes that use it, "
-                "put the right file in place and start again"
+    def refuse_replaced(self) -> None:
+        """Raise `StoreRefused` when the file is not the one that was opened. May be called from any thread.
+
+        One that was renamed or deleted still takes writes, in WAL mode even silently, and nobody would find them;
+        and what is read from it, another process may have changed in the file that is there now.
+        """
+        if [_identity(self._path), _identity(self._log)] != self._files:
+            raise StoreRefused(
+                f"{self._where} or its -wal was replaced or deleted while it was open; stop all processes that use "
+                "it, put the right files in place and start again"
             )
-            raise NotDone(Kind.REFUSED, error)
 
     @contextmanager
-    def _locked(self, kind: int, *, wait: bool = True) -> Iterator[bool]:
-        """Keep writers of other processes (shared) and checkpoints (exclusive) off each other.
+    def _turn(self) -> Iterator[None]:
+        """Keep the other processes of ours off the file: one writes, or makes a checkpoint, at a time.
 
-        SQLite libraries with the WAL-reset race need it; the rest lose two system calls per batch.
+        SQLite libraries with the WAL-reset race need it, and no process could ever make a checkpoint while others
+        write without a break; the rest lose two system calls per batch.
         """
         limit = time.monotonic() + _BUSY_MILLISECONDS / 1000
         while True:
             try:
-                fcntl.flock(self._lock, kind | fcntl.LOCK_NB)
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
-                if not wait:
-                    yield False
-                    return
                 if time.monotonic() > limit:
                     raise NotDone(Kind.RETRY, error) from error
                 time.sleep(_LOCK_PAUSE_SECONDS)
         try:
-            yield True
+            yield
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _checkpoint_at_need(self) -> None:
-        """Move the log into the file once it has grown, when no other process of ours writes at that moment."""
+        """Move the log into the file once it has grown."""
         now = time.monotonic()
-        with suppress(OSError):
+        with suppress(OSError, sqlite3.Error):
             if now < self._next_checkpoint or self._log.stat().st_size < _CHECKPOINT_BYTES:
                 return
             self._next_checkpoint = now + 1.0
-            with self._locked(fcntl.LOCK_EX, wait=False) as alone, suppress(sqlite3.Error):
-                if alone:
-                    # A reader may be in the way: then what can be moved is moved, and nobody waits for the rest.
-                    self._driver.execute("PRAGMA busy_timeout = 0").fetchall()
-                    self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        self._driver.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchall()
+            try:
+                # A reader may be in the way: then what can be moved is moved, and nobody waits for the rest.
+                self._driver.execute("PRAGMA busy_timeout = 0").fetchall()
+                self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._driver.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchall()
 
 
 class _Touch:
@@ -215,25 +240,24 @@ class _Touch:
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
         self._fixed = {name: microseconds(span) for name, span in fixed.items()}
 
-    def __call__(self, driver: sqlite3.Connection, digest: bytes, activities: int, clock: Clock) -> Record | None:
+    def __call__(
+        self, driver: sqlite3.Connection, digest: bytes, activities: int, clock: Clock
+    ) -> tuple[Any, ...] | None:
+        """The columns of a `Record`, if there is a live one."""
         values = {
             "asked": digest,
             "activities": activities,
             "offset": microseconds(clock.offset),
             **self._fixed,
         }
-        row = driver.execute(self._text, [values[name] for name in self._order]).fetchone()
-        if row is None:
-            return None
-        id, user_id, metadata, version, created_at, expires_at, last_activity, count = row
-        times = instant(created_at), instant(expires_at), instant(last_activity)
-        return Record(UUID(hex=id), user_id, metadata, version, *times, count)
+        row: tuple[Any, ...] | None = driver.execute(self._text, [values[name] for name in self._order]).fetchone()
+        return row
 
 
 def engine(path: Path) -> Engine:
     """A synchronous engine with one connection, for the writer and for migrations, durable and in WAL mode."""
     made = create_engine(
-        f"sqlite+pysqlite:///{path}",
+        file_url("sqlite+pysqlite", path),
         poolclass=StaticPool,
         # The driver must not begin transactions by itself: a deferred one that reads and then writes fails at once.
         isolation_level="AUTOCOMMIT",
@@ -253,33 +277,74 @@ def engine(path: Path) -> Engine:
     return made
 
 
+def reading_engine(path: Path) -> Engine:
+    """A synchronous engine that can only read, and leaves the file's journal mode as it is."""
+    # Asked for through the driver: SQLAlchemy's own spelling would decode the path a second time.
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    seconds = _BUSY_MILLISECONDS / 1000
+    return create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True, timeout=seconds, check_same_thread=False),
+        poolclass=StaticPool,
+        isolation_level="AUTOCOMMIT",
+    )
+
+
+def file_url(driver: str, path: Path) -> URL:
+    """A file's address for SQLAlchemy. Not put together as text, which it would decode: `%` is a letter of a path."""
+    return URL.create(driver, database=str(path.absolute()))
+
+
 def prepare_file(path: Path) -> None:
-    """Make the file, owner-only whatever the umask, and its directory. An existing one is left as it is.
+    """Make the file, owner-only whatever the umask, and its directories. An existing one is left as it is.
 
     Raises `StoreRefused` for a symbolic link, which could lead the sessions anywhere, and for what is not a file.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Each by itself: with `parents=True` all but the last would be open to whom the umask lets in.
+        for directory in reversed([each for each in path.parents if not each.exists()]):
+            with suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+        _refuse_links(path)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        _refuse_strange(path)
+        refuse_strange(path)
     except OSError as error:
         raise StoreRefused(
             f"SQLite file {path} cannot be made ({error.strerror}); check the path and the permissions of its directory"
         ) from error
 
 
-def _refuse_strange(path: Path) -> None:
+def refuse_strange(path: Path) -> None:
+    """Raise `StoreRefused` for a symbolic link, and for what is not a file or is not there."""
     try:
+        _refuse_links(path)
         mode = path.lstat().st_mode
     except OSError as error:
         raise StoreRefused(f"SQLite file {path} cannot be opened ({error.strerror}); check the path") from error
-    if stat.S_ISLNK(mode):
-        raise StoreRefused(f"{path} is a symbolic link; give the path of the file itself")
     if not stat.S_ISREG(mode):
         raise StoreRefused(f"{path} is not a file; give the path of a SQLite file")
     if mode & 0o077:
         log.warning("others than the owner may open %s; `chmod 600` it, and its -wal and -shm", path)
+
+
+def _refuse_links(path: Path) -> None:
+    """Refuse links in place of the file, and of the files beside it: SQLite would follow the one to a log."""
+    for suffix in ("", "-wal", "-shm", "-journal", "-lock"):
+        each = path.with_name(f"{path.name}{suffix}")
+        if each.is_symlink():
+            raise StoreRefused(
+                f"{each} is a symbolic link; " + ("remove it" if suffix else "give the path of the file itself")
+            )
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreRefused(
+            f"{path}-lock cannot be opened ({error.strerror}); it has to be a file that only the owner may write"
+        ) from error
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

@@ -1,0 +1,1 @@
+"""The tables: installed, upgraded, compared, refused, and shared with an application."""
