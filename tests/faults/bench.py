@@ -1,7 +1,7 @@
 """What the fault tests share: a manager with short deadlines, the truth in the database, and nothing left behind."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -169,20 +169,10 @@ class Timed:
             self.longest = max(self.longest, clock() - begun)
 
 
-@asynccontextmanager
-async def in_background(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Repeat these in tasks for as long as the block lasts; a failure of one fails the test."""
-    stopped = asyncio.Event()
-
-    async def repeat(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while not stopped.is_set():
-            await work()
-            # A turn for others even where the call ends at once.
-            await asyncio.sleep(0.001)
-
-    tasks = [asyncio.create_task(repeat(work)) for work in works]
+async def serves(manager: SessionManager) -> bool:
+    """Whether the store says that it takes writes."""
     try:
-        yield
-    finally:
-        stopped.set()
-        await asyncio.gather(*tasks)
+        await manager.ping()
+    except StoreUnavailable:
+        return False
+    return True

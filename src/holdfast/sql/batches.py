@@ -45,12 +45,13 @@ class Joined:
         return [given[name] for name in self.order]
 
 
-def joined_touch(tables: Tables, statements: Statements, policy: Policy) -> Joined:
+def joined_touch(tables: Tables, statements: Statements, policy: Policy, *, skip_locked: bool = False) -> Joined:
     """Count the activities of many live sessions.
 
     `digests` are distinct, `activities` says how many callers each one has, `limit` is their number. The live rows are
     locked in order of id, which rotation does not change, before any is written: without that, batches deadlock with
-    each other. Answers the digest asked for, then the columns of a `Record`.
+    each other. Answers the digest asked for, then the columns of a `Record`. With `skip_locked` those that others
+    hold are passed over, which looks as if they were not live: ask `joined_live` about those.
     """
     sessions = tables.sessions
     given = (
@@ -66,7 +67,7 @@ def joined_touch(tables: Tables, statements: Statements, policy: Policy) -> Join
         .join_from(asked, sessions, statements.opens(asked.c.digest))
         .where(statements.live)
         .order_by(sessions.c.id)
-        .with_for_update(of=sessions)
+        .with_for_update(of=sessions, skip_locked=skip_locked)
         .cte("locked")
         .prefix_with("MATERIALIZED")
     )
@@ -89,6 +90,18 @@ def joined_touch(tables: Tables, statements: Statements, policy: Policy) -> Join
         return _compiled(touched.returning(locked.c.digest, *statements.record))
     rows = touched.returning(*statements.record).cte("touched")
     return _compiled(select(locked.c.digest, *rows.c).join_from(locked, rows, rows.c.id == locked.c.id))
+
+
+def joined_live(tables: Tables, statements: Statements) -> Joined:
+    """Which of many digests open a live session."""
+    asked = func.unnest(bindparam("digests", type_=ARRAY(LargeBinary))).table_valued(column("digest", LargeBinary))
+    asked = asked.render_derived(name="asked")
+    first = select(asked.c.digest).limit(bindparam("limit")).subquery("first")
+    return _compiled(
+        select(first.c.digest)
+        .join_from(first, tables.sessions, statements.opens(first.c.digest))
+        .where(statements.live)
+    )
 
 
 def joined_create(tables: Tables, statements: Statements, policy: Policy) -> Joined:

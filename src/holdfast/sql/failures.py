@@ -57,6 +57,15 @@ class NotDone(Exception):
         self.cause = cause
 
 
+_LOCKED: Final = "55P03"
+
+
+class LockedOut(Exception):
+    """A row that was passed over because others hold it, as the server would say it had we waited."""
+
+    sqlstate = _LOCKED
+
+
 class Unknown(Exception):
     """A batch whose outcome is unknown; the driver's error is the cause."""
 
@@ -69,7 +78,7 @@ class Unknown(Exception):
 _RETRY: Final = {
     "40001",  # serialization failure
     "40P01",  # deadlock
-    "55P03",  # lock not available
+    _LOCKED,  # lock not available
     "57014",  # statement timeout
     "0A000",  # cached plan after a change of the schema
     "53300",  # too many connections
@@ -139,6 +148,11 @@ def kind_of(error: BaseException) -> Kind:
     return Kind.BUG
 
 
+def is_locked_out(error: BaseException) -> bool:
+    """Whether somebody else held a lock for longer than we wait for one."""
+    return _state(error) == _LOCKED
+
+
 def to_raise(error: BaseException, where: str) -> BaseException:
     """What the caller gets for a failure that is not (any more) worth another attempt; it was not done.
 
@@ -193,6 +207,15 @@ def _advice(error: BaseException) -> str:
         "42703": "its tables are of another version; run `holdfast db upgrade`",
         "53100": "its disk is full; free some space",
         "25006": "the server is read-only: a standby, or no longer the primary",
+        "53300": "it has no connection left; raise its max_connections, or lower HOLDFAST_CONNECTIONS",
+        "55P03": "another transaction keeps a row or a user locked; look for it in pg_stat_activity",
+        "57014": "the statement took too long and was ended",
+        "57P03": "it is starting up or shutting down",
+        "gaierror": "the host name does not resolve; check the address",
+        "ConnectionRefusedError": "nobody listens there; check host and port, and whether the server runs",
+        "TimeoutError": "it does not answer; check host and port, and the network between",
+        "TargetServerAttributeNotMatched": "none of its hosts takes writes",
+        "SSLCertVerificationError": "its certificate is not the one expected; check sslmode and sslrootcert",
     }.get(_state(error), f"{_state(error)}")
 
 

@@ -11,16 +11,17 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from holdfast.sessions.errors import OutcomeUnknown, Overloaded, StoreUnavailable
-from holdfast.sql.failures import Kind, NotDone, Unknown, kind_of, to_raise
+from holdfast.sql.failures import Kind, NotDone, Unknown, is_locked_out, kind_of, to_raise
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Lane = TypeVar("Lane")
 
 _WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
+_REST_SECONDS = 0.1
 
 
 class _Call(Generic[Item, Answer]):
@@ -31,7 +32,7 @@ class _Call(Generic[Item, Answer]):
         self.answer = answer
         self.deadline = deadline
         self.alone = False
-        """Whether it must not be sent with others: one of its batch was refused for its value."""
+        """Whether it must not be sent with others: one of its batch had a bad value, or met a lock."""
         self.unknown = False
         """Whether an earlier attempt may have been done: then no later failure says that it was not."""
 
@@ -86,8 +87,8 @@ class Joiner(Generic[Lane, Item, Answer]):
 
         Args:
             send: begins and does one batch; answers in the order of the items that `begin` gave, an error in place
-                of an answer for an item that failed alone. Raises `NotDone` or `Unknown` for the whole batch.
-                One call per lane at a time.
+                of an answer for an item that failed alone, `NotDone` for one that is to be sent again in a moment.
+                Raises `NotDone` or `Unknown` for the whole batch. One call per lane at a time.
             lanes: how many batches may be under way at once, and what `send` needs for each.
             where: the store's name for messages.
             deadline: seconds from a call to its answer.
@@ -104,6 +105,7 @@ class Joiner(Generic[Lane, Item, Answer]):
         self._bound = bound
         self._queue: deque[_Call[Item, Answer]] = deque()
         self._sending: set[Batch[Item, Answer]] = set()
+        self._resting: dict[_Call[Item, Answer], NotDone] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchdog: asyncio.TimerHandle | None = None
         self._waiting = 0
@@ -129,8 +131,12 @@ class Joiner(Generic[Lane, Item, Answer]):
 
     async def close(self) -> None:
         """Wait until every accepted call has its answer. Calls after this are the owner's mistake."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        while self._tasks or self._resting:
+            answers = [call.answer for call in self._resting]
+            unfinished: set[asyncio.Future[Any]] = {*self._tasks, *(answer for answer in answers if not answer.done())}
+            if not unfinished:
+                break
+            await asyncio.wait(unfinished, return_when=asyncio.FIRST_COMPLETED)
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
@@ -172,12 +178,12 @@ class Joiner(Generic[Lane, Item, Answer]):
             answers = await self._send(lane, batch)
         except NotDone as failure:
             self._last_failure = failure
-            if failure.kind in _WORTH_REPEATING:
-                return batch.calls
-            if failure.kind is Kind.INPUT and len(batch.calls) > 1:
-                # One bad item must fail alone: from here on each goes by itself.
+            if len(batch.calls) > 1 and (failure.kind is Kind.INPUT or is_locked_out(failure)):
+                # One bad item must fail alone, and one that others keep locked wait alone: each goes by itself now.
                 for call in batch.calls:
                     call.alone = True
+                return batch.calls
+            if failure.kind in _WORTH_REPEATING:
                 return batch.calls
             self._fail(batch.calls, partial(to_raise, failure, self._where))
             return []
@@ -199,11 +205,26 @@ class Joiner(Generic[Lane, Item, Answer]):
         for call, answer in zip(batch.calls, answers, strict=True):
             if call.answer.done():
                 continue
-            if isinstance(answer, Exception):
+            if isinstance(answer, NotDone):
+                self._rest(call, answer)
+            elif isinstance(answer, Exception):
                 call.answer.set_exception(answer)
             else:
                 call.answer.set_result(answer)
         return []
+
+    def _rest(self, call: "_Call[Item, Answer]", failure: NotDone) -> None:
+        """Send a call again a little later, without keeping the lane from others meanwhile."""
+        self._resting[call] = failure
+        pause = random.uniform(0.01, _REST_SECONDS)  # noqa: S311 - jitter, no secret
+        asyncio.get_running_loop().call_later(pause, self._rested, call)
+
+    def _rested(self, call: "_Call[Item, Answer]") -> None:
+        del self._resting[call]
+        if not call.answer.done():
+            self._queue.appendleft(call)
+            if self._free:
+                self._start(self._free.pop())
 
     def _expire(self) -> None:
         """Answer every call whose deadline has passed, and come back when the next one's does."""
@@ -212,9 +233,11 @@ class Joiner(Generic[Lane, Item, Answer]):
         for batch in self._sending:
             batch.fail_due(now, self._fail, self._not_sent, self._unknown)
         self._fail([call for call in self._queue if call.deadline <= now], self._not_sent)
-        remaining = [
-            call.deadline for calls in (*(each.calls for each in self._sending), self._queue) for call in calls
-        ]
+        for call, failure in self._resting.items():
+            if call.deadline <= now:
+                self._fail([call], partial(to_raise, failure, self._where))
+        everywhere = (*(each.calls for each in self._sending), self._queue, self._resting)
+        remaining = [call.deadline for calls in everywhere for call in calls]
         later = [deadline for deadline in remaining if deadline > now]
         self._watchdog = loop.call_at(min(later), self._expire) if later else None
 

@@ -4,6 +4,7 @@ Touches and creates are joined and run on connections of their own, so that a fl
 and a slow listing cannot delay a touch. Everything else is a plain call.
 """
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -17,16 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import StoreUnavailable
+from holdfast.sessions.errors import HoldfastError, OutcomeUnknown, StoreUnavailable
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import NewRecord, Record
 from holdfast.sessions.store import StoreOptions
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress
-from holdfast.sql.batches import Joined, joined_create, joined_touch
+from holdfast.sql.batches import Joined, joined_create, joined_live, joined_touch
 from holdfast.sql.calls import Answer, Calls, Reading, Writing, discard
-from holdfast.sql.failures import Kind, NotDone, Unknown, kind_of
+from holdfast.sql.connections import Connections, first_that_takes_writes
+from holdfast.sql.failures import Kind, LockedOut, NotDone, Unknown, is_locked_out, kind_of
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.store import SqlStore
 from holdfast.sql.tables import tables
@@ -37,8 +39,12 @@ _CREATE_LANES: Final = 2
 # the first million inserts, may talk the planner into anything else, and it need not think about it each time.
 _LANE_SETTINGS: Final = (
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off; "
-    "SET plan_cache_mode = force_generic_plan"
+    "SET plan_cache_mode = force_generic_plan; "
 )
+# Our own locks last for milliseconds. Whoever waits this long in a lane has met a stranger's, and keeps others waiting.
+_LANE_LOCK_SECONDS: Final = 0.5
+# How long after a row was found locked the touches pass over such rows at once.
+_SKIPPING_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 3.0
 _POOL_SECONDS: Final = 2.0
 
@@ -63,6 +69,7 @@ class PostgresqlStore(SqlStore):
         self._pooled = options.pooled or address.pooled
         self._where = f"PostgreSQL at {address}"
         self._lanes: list[_Lane] = []
+        self._skipping_until = 0.0
         self._engine: AsyncEngine | None = None
 
     async def open(self, policy: Policy, clock: Clock) -> None:
@@ -72,8 +79,11 @@ class PostgresqlStore(SqlStore):
             await schema.upgrade(self._address, self._options)
         deadline = self._options.deadline
         self._engine = _engine(self._address, self._options, self._pooled)
+        self._connections = Connections(self._engine)
         self._calls = Calls(self._engine, where=self._where, deadline=deadline, in_transaction=self._pooled)
         self._joined_touch = joined_touch(self._tables, statements, policy)
+        self._joined_touch_skipping = joined_touch(self._tables, statements, policy, skip_locked=True)
+        self._joined_live = joined_live(self._tables, statements)
         self._joined_create = joined_create(self._tables, statements, policy)
         touch_lanes = [_Lane() for _ in range(_TOUCH_LANES)]
         create_lanes = [_Lane() for _ in range(_CREATE_LANES)]
@@ -91,22 +101,30 @@ class PostgresqlStore(SqlStore):
         """See `Store`."""
         if self._engine is None:
             return
-        await self._touches.close()
-        await self._creates.close()
-        await self._calls.close()
+        closing = asyncio.create_task(self._finish())
+        # Every caller has an answer by its deadline; what goes on after that waits for a server that is silent.
+        await asyncio.wait((closing,), timeout=self._options.deadline)
+        if not closing.done():
+            self._connections.cut()
+        await closing
         for lane in self._lanes:
             if lane.connection is not None:
                 await lane.connection.close()
-                lane.connection = None
-        await self._engine.dispose()
+                lane.connection = lane.driver = None
+        await self._connections.dispose()
         self._engine = None
+
+    async def _finish(self) -> None:
+        await self._touches.close()
+        await self._creates.close()
+        await self._calls.close()
 
     async def ping(self) -> datetime:
         """See `Store`. A server that is read-only now, such as a standby, is no use: its connections are dropped."""
         statement, values = self._sql.ping_postgresql, self._bind()
         row = await self._calls.read(lambda connection: connection.execute(statement, values).one())
         if row.read_only != "off":
-            await self._drop_pool()
+            self._drop_pool()
             raise StoreUnavailable(f"{self._where} is read-only: a standby, or no longer the primary")
         now: datetime = row.now
         return now
@@ -138,17 +156,37 @@ class PostgresqlStore(SqlStore):
         if not (digests := batch.begin()):
             return []
         activities = Counter(digests)
-        rows = await self._fetch(
-            lane,
-            driver,
-            self._joined_touch,
-            digests=list(activities),
-            activities=list(activities.values()),
-            limit=len(activities),
-            offset=self._clock.offset,
-        )
-        found = {row[0]: Record._make(row[1:]) for row in map(tuple, rows)}
-        return [found.get(digest) for digest in digests]
+        values = {"digests": list(activities), "activities": list(activities.values()), "limit": len(activities)}
+        values["offset"] = self._clock.offset
+        skipping = asyncio.get_running_loop().time() < self._skipping_until
+        answers: dict[TokenDigest, Record | Exception] = {}
+        try:
+            joined = self._joined_touch_skipping if skipping else self._joined_touch
+            rows = await self._fetch(lane, driver, joined, **values)
+        except NotDone as failure:
+            if not is_locked_out(failure):
+                raise
+            # Somebody keeps a row locked: from now on nobody waits for it but those who need it.
+            skipping = True
+            rows = await self._fetch(lane, driver, self._joined_touch_skipping, **values)
+        answers.update((row[0], Record._make(row[1:])) for row in map(tuple, rows))
+        if skipping and (missing := [digest for digest in activities if digest not in answers]):
+            answers.update(await self._passed_over(lane, driver, missing))
+        return [answers.get(digest) for digest in digests]
+
+    async def _passed_over(
+        self, lane: _Lane, driver: Any, digests: Sequence[TokenDigest]
+    ) -> dict[TokenDigest, Exception]:
+        """Which of the digests that were not touched open a live session: their rows are locked."""
+        try:
+            values = {"digests": digests, "limit": len(digests), "offset": self._clock.offset}
+            rows = await self._fetch(lane, driver, self._joined_live, **values)
+        except (NotDone, Unknown) as failure:
+            # The touch before this was committed, without these.
+            return dict.fromkeys(digests, NotDone(Kind.RETRY, failure.cause))
+        if rows:
+            self._skipping_until = asyncio.get_running_loop().time() + _SKIPPING_SECONDS
+        return {row[0]: NotDone(Kind.RETRY, LockedOut()) for row in rows}
 
     async def _send_creates(self, lane: _Lane, batch: Batch[NewRecord, Record]) -> Sequence[Record | Exception]:
         driver = await self._ready(lane)
@@ -169,9 +207,16 @@ class PostgresqlStore(SqlStore):
         if missing:
             # An earlier attempt of ours was committed although its answer was lost.
             statement, values = self._sql.created, self._bind(ids=missing)
-            earlier = await self._calls.read(lambda connection: connection.execute(statement, values).all())
+            try:
+                earlier = await self._calls.read(lambda connection: connection.execute(statement, values).all())
+            except HoldfastError as error:
+                # Not to be mistaken for a failure of the batch, which is committed.
+                raise Unknown(error) from error
             created |= {row.id: Record._make(row) for row in earlier}
-        return [created[record.id] for record in records]
+        return [created.get(record.id) or self._gone() for record in records]
+
+    def _gone(self) -> OutcomeUnknown:
+        return OutcomeUnknown(f"{self._where}: the session was made, and erased before its answer came")
 
     async def _fetch(self, lane: _Lane, driver: Any, joined: Joined, **values: Any) -> Sequence[Any]:
         """The rows of a statement in a transaction of its own. Raises `NotDone` or `Unknown`, no driver's error."""
@@ -187,7 +232,7 @@ class PostgresqlStore(SqlStore):
             if kind in (Kind.LOST, Kind.DROP, Kind.BUG):
                 await self._drop(lane)
             if kind is Kind.DROP:
-                await self._drop_pool()
+                self._drop_pool()
             if kind in (Kind.LOST, Kind.BUG):
                 raise Unknown(error) from error
             raise NotDone(kind, error) from error
@@ -210,7 +255,7 @@ class PostgresqlStore(SqlStore):
             lane.connection = await self._engine.connect()
             driver: Any = (await lane.connection.get_raw_connection()).driver_connection
             if not self._pooled:
-                await driver.execute(_LANE_SETTINGS)
+                await driver.execute(f"{_LANE_SETTINGS}SET lock_timeout = {int(_LANE_LOCK_SECONDS * 1000)}")
             lane.driver = driver
         return lane.driver
 
@@ -219,11 +264,10 @@ class PostgresqlStore(SqlStore):
         if connection is not None:
             await discard(connection)
 
-    async def _drop_pool(self) -> None:
-        """Let go of every idle connection: they lead to a server that does not take writes."""
+    def _drop_pool(self) -> None:
+        """Let go of every connection: they lead to a server that does not take writes."""
         log.warning("%s is read-only; connecting anew to find the primary", self._where)
-        if self._engine is not None:
-            await self._engine.dispose()
+        self._connections.renew()
 
 
 def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> AsyncEngine:
@@ -268,6 +312,7 @@ def connect_arguments(
         }
     arguments: dict[str, Any] = {
         "dsn": address.dsn,
+        "async_creator_fn": first_that_takes_writes(address.dsn),
         "timeout": min(_CONNECT_SECONDS, seconds or _CONNECT_SECONDS),
         "command_timeout": None if seconds is None else seconds * 1.1,
         "server_settings": settings,
