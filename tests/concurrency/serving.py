@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
 
 
 @contextmanager
-def serving(directory: Path, name: str, *command: str, database: str | None = None) -> Iterator[str]:
+def serving(directory: Path, name: str, *command: str, settings: Mapping[str, str] | None = None) -> Iterator[str]:
     """The base address of a server, run as `python -m` of this command until the end of the block.
 
     Its log is `directory/name.log`. It must stop in order when it is asked to.
@@ -28,9 +28,7 @@ def serving(directory: Path, name: str, *command: str, database: str | None = No
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("HOLDFAST_", "DATABASE_", "SESSION_"))
     }
-    environment = {**kept, "HOLDFAST_APP_TOKEN": APPLICATION, "HOLDFAST_ADMIN_TOKEN": OPERATOR}
-    if database is not None:
-        environment["DATABASE_URL"] = database
+    environment = {**kept, "HOLDFAST_APP_TOKEN": APPLICATION, "HOLDFAST_ADMIN_TOKEN": OPERATOR, **(settings or {})}
     log = directory / f"{name}.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(

@@ -21,9 +21,10 @@ VALIDATES = 20
 @pytest.fixture
 def servers(process_place: Place, tmp_path: Path) -> Iterator[list[str]]:
     """The base addresses of two server processes on one store."""
+    settings = {"DATABASE_URL": process_place.address}
     with (
-        serving(tmp_path, "one", "holdfast", "serve", database=process_place.address) as one,
-        serving(tmp_path, "two", "holdfast", "serve", database=process_place.address) as two,
+        serving(tmp_path, "one", "holdfast", "serve", settings=settings) as one,
+        serving(tmp_path, "two", "holdfast", "serve", settings=settings) as two,
     ):
         yield [one, two]
 
