@@ -410,3 +410,35 @@ async def test_answers_belong_to_their_askers_under_cancellation() -> None:
     for item, task in enumerate(tasks):
         assert task.cancelled() or task.result() == f"answer {item}"
     await made.close()
+
+
+async def test_an_item_that_others_keep_locked_lets_others_pass() -> None:
+    """F-05: each item of a batch that met a lock goes by itself; the locked one comes back later, within its time."""
+    sender = Sender()
+    made = joiner(sender, deadline=2.0)
+    tasks = calls(made, [0])
+    await sender.under_way()
+    tasks += calls(made, [1, 2, 3])
+    await asyncio.sleep(0)
+    sender.answer()
+    await sender.under_way()
+    sender.fail(NotDone(Kind.RETRY, Refusal("55P03")))
+    await sender.under_way()
+    sender.fail(NotDone(Kind.RETRY, Refusal("55P03")))
+    sender.automatic = True
+    assert list(await asyncio.gather(*tasks)) == [f"answer {n}" for n in range(4)]
+    assert sender.batches == [[0], [1, 2, 3], [1], [2], [3], [1]]
+    await made.close()
+
+
+async def test_a_resting_call_has_its_deadline_and_closing_waits_for_it() -> None:
+    """I-14: while it rests, a call that is to be sent again is answered by its deadline: certainly not done."""
+    sender = Sender()
+    made = joiner(sender, deadline=SHORT)
+    [task] = calls(made, [1])
+    await sender.under_way()
+    sender.fail(NotDone(Kind.RETRY, Refusal("55P03")))
+    await asyncio.sleep(0)
+    await made.close()
+    assert type(task.exception()) is StoreUnavailable
+    assert sender.batches == [[1]]

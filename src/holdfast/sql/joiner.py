@@ -183,6 +183,10 @@ class Joiner(Generic[Lane, Item, Answer]):
                 for call in batch.calls:
                     call.alone = True
                 return batch.calls
+            if is_locked_out(failure):
+                # It has kept the lane waiting once; others come first now.
+                self._rest(batch.calls[0], failure, 5 * _REST_SECONDS)
+                return []
             if failure.kind in _WORTH_REPEATING:
                 return batch.calls
             self._fail(batch.calls, partial(to_raise, failure, self._where))
@@ -206,17 +210,17 @@ class Joiner(Generic[Lane, Item, Answer]):
             if call.answer.done():
                 continue
             if isinstance(answer, NotDone):
-                self._rest(call, answer)
+                self._rest(call, answer, _REST_SECONDS)
             elif isinstance(answer, Exception):
                 call.answer.set_exception(answer)
             else:
                 call.answer.set_result(answer)
         return []
 
-    def _rest(self, call: "_Call[Item, Answer]", failure: NotDone) -> None:
+    def _rest(self, call: "_Call[Item, Answer]", failure: NotDone, seconds: float) -> None:
         """Send a call again a little later, without keeping the lane from others meanwhile."""
         self._resting[call] = failure
-        pause = random.uniform(0.01, _REST_SECONDS)  # noqa: S311 - jitter, no secret
+        pause = random.uniform(seconds / 2, seconds)  # noqa: S311 - jitter, no secret
         asyncio.get_running_loop().call_later(pause, self._rested, call)
 
     def _rested(self, call: "_Call[Item, Answer]") -> None:

@@ -37,12 +37,15 @@ _TOUCH_LANES: Final = 2
 _CREATE_LANES: Final = 2
 # The joined statements look rows up one by one by a unique index, always: no statistics, and no lack of them after
 # the first million inserts, may talk the planner into anything else, and it need not think about it each time.
-_LANE_SETTINGS: Final = (
-    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off; "
-    "SET plan_cache_mode = force_generic_plan; "
-)
-# Our own locks last for milliseconds. Whoever waits this long in a lane has met a stranger's, and keeps others waiting.
-_LANE_LOCK_SECONDS: Final = 0.5
+_LANE_SETTINGS: Final = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    # Our own locks last for milliseconds. Whoever waits this long has met a stranger's, and keeps others waiting.
+    "lock_timeout": "500",
+}
 # How long after a row was found locked the touches pass over such rows at once.
 _SKIPPING_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 3.0
@@ -226,6 +229,8 @@ class PostgresqlStore(SqlStore):
                 return cast("Sequence[Any]", await driver.fetch(joined.text, *arguments))
             # Behind a pooler two messages may reach two servers, unless a transaction holds them together.
             async with driver.transaction():
+                settings = _promised(_server_seconds(self._options)) | _LANE_SETTINGS
+                await driver.fetch(_for_this_transaction(settings))
                 return cast("Sequence[Any]", await driver.fetch(joined.text, *arguments))
         except Exception as error:
             kind = kind_of(error)
@@ -255,7 +260,7 @@ class PostgresqlStore(SqlStore):
             lane.connection = await self._engine.connect()
             driver: Any = (await lane.connection.get_raw_connection()).driver_connection
             if not self._pooled:
-                await driver.execute(f"{_LANE_SETTINGS}SET lock_timeout = {int(_LANE_LOCK_SECONDS * 1000)}")
+                await driver.execute("; ".join(f"SET {name} = {value}" for name, value in _LANE_SETTINGS.items()))
             lane.driver = driver
         return lane.driver
 
@@ -272,7 +277,7 @@ class PostgresqlStore(SqlStore):
 
 def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> AsyncEngine:
     """An engine whose connections have the timeouts, the durability and the time zone that the promises need."""
-    server_timeout = max(0.5, options.deadline * 0.8)
+    server_timeout = _server_seconds(options)
     engine = create_async_engine(
         "postgresql+asyncpg://",
         connect_args=connect_arguments(address, pooled=pooled, seconds=server_timeout),
@@ -283,13 +288,36 @@ def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> 
         pool_recycle=1800,
     )
     event.listen(engine.sync_engine, "handle_error", _mark_disconnects)
+    if pooled:
+        text = _for_this_transaction(_promised(server_timeout))
+        event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(text).close())
     return engine
+
+
+def _server_seconds(options: StoreOptions) -> float:
+    """How long the server may work on one statement."""
+    return max(0.5, options.deadline * 0.8)
 
 
 def _mark_disconnects(context: ExceptionContext) -> None:
     """SQLAlchemy would keep a connection to a demoted primary for ever: to it, read-only is not a disconnect."""
     if kind_of(context.original_exception) in (Kind.DROP, Kind.LOST):
         context.is_disconnect = True
+
+
+def _promised(seconds: float | None) -> dict[str, str]:
+    """Settings that the promises need, whatever the server's defaults are."""
+    return {
+        "synchronous_commit": "on",
+        "statement_timeout": "0" if seconds is None else str(int(seconds * 1000)),
+        "lock_timeout": "10000" if seconds is None else str(int(min(2.0, seconds * 0.8) * 1000)),
+        "idle_in_transaction_session_timeout": "0" if seconds is None else "10000",
+    }
+
+
+def _for_this_transaction(settings: dict[str, str]) -> str:
+    """One statement that makes the settings hold until the transaction ends."""
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
 
 
 def connect_arguments(
@@ -303,13 +331,7 @@ def connect_arguments(
     settings = {"application_name": "holdfast"}
     if not pooled:
         # A pooler in transaction mode refuses these: it could not keep them apart for its clients.
-        settings |= {
-            "synchronous_commit": "on",
-            "TimeZone": "UTC",
-            "statement_timeout": "0" if seconds is None else str(int(seconds * 1000)),
-            "lock_timeout": "10000" if seconds is None else str(int(min(2.0, seconds * 0.8) * 1000)),
-            "idle_in_transaction_session_timeout": "0" if seconds is None else "10000",
-        }
+        settings |= _promised(seconds) | {"TimeZone": "UTC"}
     arguments: dict[str, Any] = {
         "dsn": address.dsn,
         "async_creator_fn": first_that_takes_writes(address.dsn),
