@@ -115,7 +115,7 @@ def page() -> str:
     lines = [
         "# Security checklist",
         "",
-        "Which test holds which row. Made from the tests' docstrings by `python -m tests.security.checklist`; a test in",
+        "Which test holds which row. Made from the docstrings by `python -m tests.security.checklist`; a test in",
         "tests/security says when that is due. A row without a test is open, however it may look in the code.",
         "Cookies, CSRF and sockets (rows 29 to 50) come with the web kit.",
         "",
