@@ -65,8 +65,6 @@ async def test_the_two_roles_suffice(
         options = StoreOptions(schema="holdfast", pooled=pooled)
         await schema.upgrade(owner, options)
         execute(owner, *_statements(_sql("owner"), **names))
-        if pooled:
-            execute(address, *_statements(_sql("pooled"), **names))
         async with SessionManager(runtime, options=options, on_end=lambda _: None, sweep_interval=None) as sessions:
             await _everything(sessions)
         with pytest.raises(Exception, match="lacks a privilege"):
