@@ -1,0 +1,1 @@
+"""What Holdfast is measured against, each with its whole configuration in its file."""

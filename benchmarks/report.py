@@ -1,0 +1,87 @@
+"""From samples to ratios: one line a bar, with the goal beside it and no verdict."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.callers import Sample
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of the product's page, section 7."""
+
+    name: str
+    what: str
+    goal: str
+    ours: str
+    peer: str
+    figure: str
+    """The attribute of a sample that is compared: `per_second`, `median` or `p99`."""
+
+
+BARS = (
+    Bar(
+        "B1",
+        "validate on PostgreSQL against Redis GETEX, nothing on disk",
+        ">= 1.0",
+        "postgresql",
+        "redis",
+        "per_second",
+    ),
+    Bar("B2", "the same against one asyncpg UPDATE per call", ">= 6", "postgresql", "asyncpg", "per_second"),
+    Bar("B5", "p99 of the same against p99 of asyncpg", "<= 0.1", "postgresql", "asyncpg", "p99"),
+    Bar("B6", "one caller alone: median latency against asyncpg", "<= 1.25", "postgresql-1", "asyncpg-1", "median"),
+    Bar("B7", "validate on SQLite against one commit per validate", ">= 10", "sqlite", "sqlite3", "per_second"),
+)
+
+Runs = dict[str, list[Sample]]
+"""The samples of each contender, one a round, in order."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median and spread of a bar over the rounds; each round compares slices that ran side by side."""
+
+    bar: Bar
+    ratios: Sequence[float]
+    ours: float
+    peer: float
+
+    @property
+    def median(self) -> float:
+        """The middle round."""
+        return statistics.median(self.ratios)
+
+
+def ratios(runs: Runs) -> list[Ratio]:
+    """Each bar whose two sides were measured."""
+    found = []
+    for bar in BARS:
+        if bar.ours in runs and bar.peer in runs:
+            ours = [getattr(sample, bar.figure) for sample in runs[bar.ours]]
+            peer = [getattr(sample, bar.figure) for sample in runs[bar.peer]]
+            each = [mine / theirs for mine, theirs in zip(ours, peer, strict=True)]
+            found.append(Ratio(bar, each, statistics.median(ours), statistics.median(peer)))
+    return found
+
+
+def table(found: Sequence[Ratio]) -> str:
+    """The table as text."""
+    lines = [("bar", "goal", "median", "spread", "Holdfast", "peer", "what")]
+    for ratio in found:
+        low, high = min(ratio.ratios), max(ratio.ratios)
+        lines.append(
+            (
+                *(ratio.bar.name, ratio.bar.goal, f"{ratio.median:.2f} x", f"{low:.2f} to {high:.2f}"),
+                *(_shown(ratio.ours, ratio.bar.figure), _shown(ratio.peer, ratio.bar.figure), ratio.bar.what),
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _shown(figure: float, kind: str) -> str:
+    return f"{figure:,.0f}/s" if kind == "per_second" else f"{figure:.2f} ms"
