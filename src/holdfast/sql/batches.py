@@ -11,6 +11,8 @@ from sqlalchemy import (
     ClauseElement,
     ColumnElement,
     LargeBinary,
+    Select,
+    Subquery,
     Text,
     Uuid,
     bindparam,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     select,
     type_coerce,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
@@ -63,8 +66,7 @@ def joined_touch(tables: Tables, statements: Statements, policy: Policy, *, skip
     # unique index, whatever it believes about the size of the table, and the plan it keeps is right at any size.
     asked = select(given.c.digest, given.c.activities).limit(bindparam("limit")).subquery("asked")
     locked = (
-        select(sessions.c.id, asked.c.digest, asked.c.activities)
-        .join_from(asked, sessions, statements.opens(asked.c.digest))
+        _opened(asked, tables, statements, policy)
         .where(statements.live)
         .order_by(sessions.c.id)
         .with_for_update(of=sessions, skip_locked=skip_locked)
@@ -92,15 +94,29 @@ def joined_touch(tables: Tables, statements: Statements, policy: Policy, *, skip
     return _compiled(select(locked.c.digest, *rows.c).join_from(locked, rows, rows.c.id == locked.c.id))
 
 
-def joined_live(tables: Tables, statements: Statements) -> Joined:
+def joined_live(tables: Tables, statements: Statements, policy: Policy) -> Joined:
     """Which of many digests open a live session."""
-    asked = func.unnest(bindparam("digests", type_=ARRAY(LargeBinary))).table_valued(column("digest", LargeBinary))
-    asked = asked.render_derived(name="asked")
-    first = select(asked.c.digest).limit(bindparam("limit")).subquery("first")
-    return _compiled(
-        select(first.c.digest)
-        .join_from(first, tables.sessions, statements.opens(first.c.digest))
-        .where(statements.live)
+    given = func.unnest(bindparam("digests", type_=ARRAY(LargeBinary))).table_valued(column("digest", LargeBinary))
+    asked = select(given.render_derived().c.digest).limit(bindparam("limit")).subquery("asked")
+    opened = _opened(asked, tables, statements, policy).where(statements.live).subquery("opened")
+    return _compiled(select(opened.c.digest))
+
+
+def _opened(asked: Subquery, tables: Tables, statements: Statements, policy: Policy) -> Select[Any]:
+    """The sessions that the asked digests open, each with what was asked of it; still to be limited to live ones."""
+    sessions = tables.sessions
+    if not policy.rotation_grace:
+        return select(sessions.c.id, *asked.c).join_from(asked, sessions, statements.opens(asked.c.digest))
+    # Each of the two indexes is searched by itself: for an OR of both the planner would search neither.
+    found = union_all(
+        select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.digest == asked.c.digest),
+        select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.previous_digest == asked.c.digest),
+    ).subquery("found")
+    return (
+        select(*found.c)
+        .join_from(found, sessions, sessions.c.id == found.c.id)
+        # Asked for the row itself: this is decided anew when it changed while we waited for its lock.
+        .where(statements.opens(found.c.digest))
     )
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text
+from sqlalchemy import Boolean, Text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -74,6 +74,29 @@ class json_value(FunctionElement[Any]):  # noqa: N801 - it is read as a function
     """Canonical JSON text as a value of the metadata column."""
 
     inherit_cache = True
+
+
+class among(FunctionElement[bool]):  # noqa: N801 - it is read as a function of SQL
+    """Whether the first is one of the few that a subquery finds.
+
+    PostgreSQL's planner takes an array for a few, and looks each up by index. It takes the rows of a limit that it does
+    not know yet for a tenth of the table, and would read all of the table beside them.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(among, "postgresql")
+def _among_postgresql(element: among, compiler: SQLCompiler, **options: Any) -> str:
+    one, few = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{one} = ANY (ARRAY{few})"
+
+
+@compiles(among, "sqlite")
+def _among_sqlite(element: among, compiler: SQLCompiler, **options: Any) -> str:
+    one, few = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{one} IN {few}"
 
 
 def _renders(construct: type, dialect: str, template: str) -> None:

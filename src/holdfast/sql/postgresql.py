@@ -86,7 +86,7 @@ class PostgresqlStore(SqlStore):
         self._calls = Calls(self._engine, where=self._where, deadline=deadline, in_transaction=self._pooled)
         self._joined_touch = joined_touch(self._tables, statements, policy)
         self._joined_touch_skipping = joined_touch(self._tables, statements, policy, skip_locked=True)
-        self._joined_live = joined_live(self._tables, statements)
+        self._joined_live = joined_live(self._tables, statements, policy)
         self._joined_create = joined_create(self._tables, statements, policy)
         touch_lanes = [_Lane() for _ in range(_TOUCH_LANES)]
         create_lanes = [_Lane() for _ in range(_CREATE_LANES)]

@@ -39,7 +39,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql.dml import ReturningDelete
 
 from holdfast.sessions.policy import Policy
-from holdfast.sql.functions import clock, earlier_of, json_text, json_value, later_of, statement_clock
+from holdfast.sql.functions import among, clock, earlier_of, json_text, json_value, later_of, statement_clock
 from holdfast.sql.tables import Instant, Span, Tables
 
 
@@ -309,7 +309,7 @@ class Statements:
         locked = chosen.order_by(columns.id).with_for_update().cte("locked").prefix_with("MATERIALIZED")
         return (
             update(self._sessions)
-            .where(columns.id.in_(select(locked.c.id)), self.live)
+            .where(among(columns.id, select(locked.c.id).scalar_subquery()), self.live)
             .values(ended_at=self.now, end_reason=bindparam("reason", type_=Text()))
             .returning(*self._marked)
         )
@@ -326,7 +326,9 @@ class Statements:
         columns = self._sessions.c
         chosen = select(columns.id).where(columns.user_id == bindparam("user", type_=Text()))
         locked = chosen.order_by(columns.id).with_for_update().cte("locked").prefix_with("MATERIALIZED")
-        return delete(self._sessions).where(columns.id.in_(select(locked.c.id))).returning(columns.id)
+        return (
+            delete(self._sessions).where(among(columns.id, select(locked.c.id).scalar_subquery())).returning(columns.id)
+        )
 
     @cached_property
     def create_ticket(self) -> Insert:
@@ -386,7 +388,7 @@ class Statements:
         )
         return (
             update(self._sessions)
-            .where(columns.id.in_(select(batch.c.id)), columns.ended_at.is_(None), due)
+            .where(among(columns.id, select(batch.c.id).scalar_subquery()), columns.ended_at.is_(None), due)
             .values(ended_at=self.now, end_reason=self._runs_out_as)
             .returning(*self._marked)
         )
@@ -427,7 +429,9 @@ class Statements:
             .cte("batch")
             .prefix_with("MATERIALIZED")
         )
-        return delete(self._sessions).where(columns.id.in_(select(batch.c.id))).returning(columns.id)
+        return (
+            delete(self._sessions).where(among(columns.id, select(batch.c.id).scalar_subquery())).returning(columns.id)
+        )
 
     @cached_property
     def delete_tickets(self) -> Delete:

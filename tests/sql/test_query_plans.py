@@ -1,0 +1,169 @@
+"""PostgreSQL looks sessions up by their indexes: with 20,000 rows, and with a plan made while there were none."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from sqlalchemy.dialects import postgresql as dialects
+
+from holdfast.sessions.policy import Policy
+from holdfast.sql import postgresql
+from holdfast.sql.batches import Joined, joined_create, joined_live, joined_touch
+from holdfast.sql.statements import Statements
+from holdfast.sql.tables import tables
+from tests.conftest import MigratedDatabases
+
+ROWS = 20_000
+POLICIES = {"plain": Policy(), "grace": Policy(rotation_grace=timedelta(seconds=10))}
+
+FILL = f"""
+INSERT INTO sessions (id, digest, previous_digest, replaced_at, user_id, metadata,
+                      created_at, expires_at, last_activity, ended_at, end_reason)
+SELECT gen_random_uuid(), sha256(n::text::bytea), CASE WHEN n % 3 = 0 THEN sha256(('old ' || n)::bytea) END,
+       CASE WHEN n % 3 = 0 THEN now() END, 'user ' || n % 1000, '{{}}', now(), now() + interval '1 day', now(),
+       CASE WHEN n % 10 = 0 THEN now() END, CASE WHEN n % 10 = 0 THEN 'revoked' END
+FROM generate_series(1, {ROWS}) AS n
+"""
+
+
+@pytest_asyncio.fixture
+async def connection(migrated_database: MigratedDatabases) -> "AsyncIterator[asyncpg.Connection[Any]]":
+    """A connection to an empty, migrated database."""
+    made = await asyncpg.connect(migrated_database(None))
+    yield made
+    made.terminate()
+
+
+async def as_a_lane(connection: "asyncpg.Connection[Any]") -> None:
+    """The settings that a lane has."""
+    for name, value in postgresql._LANE_SETTINGS.items():
+        await connection.execute(f"SET {name} = {value}")
+
+
+async def fill(connection: "asyncpg.Connection[Any]") -> None:
+    """20,000 sessions, a tenth of them ended, and statistics."""
+    await connection.execute(FILL)
+    await connection.execute("ANALYZE sessions")
+
+
+def literal(value: Any) -> str:
+    """A value as EXECUTE takes it."""
+    if isinstance(value, list):
+        return f"ARRAY[{', '.join(map(literal, value))}]"
+    if isinstance(value, bytes):
+        return f"'\\x{value.hex()}'::bytea"
+    if isinstance(value, timedelta):
+        return f"'{value.total_seconds()} s'::interval"
+    return str(value) if isinstance(value, int) else f"'{value}'"
+
+
+async def plan_of(connection: "asyncpg.Connection[Any]", name: str, joined: Joined, **values: Any) -> str:
+    """The plan of a prepared statement."""
+    arguments = ", ".join(map(literal, joined.arguments(**values)))
+    rows = await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE {name}({arguments})")
+    return "\n".join(row[0] for row in rows)
+
+
+async def plan_for_anything(connection: "asyncpg.Connection[Any]", text: str) -> str:
+    """The plan that PostgreSQL keeps for a statement, whatever its arguments."""
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    await connection.execute(f"PREPARE it AS {text}")
+    nothing = ", ".join(["NULL"] * max(map(int, re.findall(r"\$(\d+)", text))))
+    rows = await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE it({nothing})")
+    return "\n".join(row[0] for row in rows)
+
+
+def touches(count: int) -> dict[str, Any]:
+    """The arguments of a touch of so many sessions."""
+    return {
+        "digests": [bytes([n]) * 32 for n in range(count)],
+        "activities": [1] * count,
+        "limit": count,
+        "offset": timedelta(0),
+    }
+
+
+@pytest.mark.parametrize("count", [1, 256 - 1])
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("made", ["before there are rows", "after"])
+async def test_the_touch_batch(connection: "asyncpg.Connection[Any]", made: str, policy: str, count: int) -> None:
+    """Found by the digest's unique index and written by the primary key, with a plan of any age."""
+    all_tables = tables("public")
+    joined = joined_touch(all_tables, Statements(all_tables, POLICIES[policy]), POLICIES[policy])
+    await as_a_lane(connection)
+    if made == "after":
+        await fill(connection)
+    await connection.execute(f"PREPARE touch AS {joined.text}")
+    before = await plan_of(connection, "touch", joined, **touches(count))
+    if made != "after":
+        await connection.execute(FILL)
+    plan = await plan_of(connection, "touch", joined, **touches(count))
+    for text in (before, plan):
+        assert "sessions_digest_key" in text, text
+        assert "sessions_pkey" in text, text
+        assert not re.search(r"Seq Scan on sessions", text), text
+        if policy == "grace":
+            assert "sessions_previous_digest_idx" in text, text
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_asking_which_are_live(connection: "asyncpg.Connection[Any]", policy: str) -> None:
+    """The question about rows that were passed over is answered by the digest's index."""
+    all_tables = tables("public")
+    joined = joined_live(all_tables, Statements(all_tables, POLICIES[policy]), POLICIES[policy])
+    await as_a_lane(connection)
+    await connection.execute(f"PREPARE live AS {joined.text}")
+    await fill(connection)
+    plan = await plan_of(connection, "live", joined, digests=[b"1" * 32], limit=1, offset=timedelta(0))
+    assert "sessions_digest_key" in plan, plan
+    assert "Seq Scan on sessions" not in plan, plan
+
+
+async def test_the_create_batch(connection: "asyncpg.Connection[Any]") -> None:
+    """An insert with its conflict decided by the primary key; it reads no row of the table."""
+    all_tables = tables("public")
+    joined = joined_create(all_tables, Statements(all_tables, Policy()), Policy())
+    await as_a_lane(connection)
+    await fill(connection)
+    plan = await plan_for_anything(connection, joined.text)
+    assert "Conflict Arbiter Indexes: sessions_pkey" in plan, plan
+    assert "Scan on sessions" not in plan, plan
+
+
+PLAIN = {
+    "get": ("sessions_pkey", "sessions_digest_key"),
+    "why": ("sessions_digest_key", "sessions_previous_digest_idx"),
+    "extend": ("sessions_pkey", "sessions_digest_key"),
+    "rotate": ("sessions_digest_key",),
+    "end": ("sessions_pkey", "sessions_digest_key"),
+    "set_metadata": ("sessions_pkey", "sessions_digest_key"),
+    "mark_expired": ("sessions_expires_at_idx",),
+    "untold": ("sessions_ended_at_idx",),
+    "delete_ended": ("sessions_ended_at_idx",),
+    "list of a user": ("sessions_user_id_idx",),
+    "list of all": ("sessions_pkey",),
+    "end user": ("sessions_user_id_idx",),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+async def test_plain_statements(connection: "asyncpg.Connection[Any]", name: str) -> None:
+    """Each finds its rows by the index that is there for it, also with a plan for any argument."""
+    statements = Statements(tables("public"), Policy())
+    await fill(connection)
+    statement: Any = {
+        "list of a user": lambda: statements.list_live(of_user=True, after=True),
+        "list of all": lambda: statements.list_live(of_user=False, after=True),
+        "end user": lambda: statements.end_user(keep=True),
+    }.get(name, lambda: getattr(statements, name))()
+    made: Any = dialects.asyncpg
+    compiled = statement.compile(dialect=made.dialect())
+    text = re.sub(r"\(__\[POSTCOMPILE_\w+\]\)", "('expired')", str(compiled))
+    plan = await plan_for_anything(connection, text)
+    for index in PLAIN[name]:
+        assert index in plan, plan
+    assert "Seq Scan on sessions" not in plan, plan
