@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
-from sqlalchemy.dialects import postgresql as dialects
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
 from holdfast.sessions.policy import Policy
 from holdfast.sql import postgresql
@@ -160,8 +160,8 @@ async def test_plain_statements(connection: "asyncpg.Connection[Any]", name: str
         "list of all": lambda: statements.list_live(of_user=False, after=True),
         "end user": lambda: statements.end_user(keep=True),
     }.get(name, lambda: getattr(statements, name))()
-    made: Any = dialects.asyncpg
-    compiled = statement.compile(dialect=made.dialect())
+    driver: Any = asyncpg_dialect
+    compiled = statement.compile(dialect=driver.dialect())
     text = re.sub(r"\(__\[POSTCOMPILE_\w+\]\)", "('expired')", str(compiled))
     plan = await plan_for_anything(connection, text)
     for index in PLAIN[name]:

@@ -1,0 +1,126 @@
+"""The two joined statements against a real server: what each row of their input becomes."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from holdfast.sessions.policy import Policy
+from holdfast.sql.batches import joined_create, joined_live, joined_touch
+from holdfast.sql.statements import Statements
+from holdfast.sql.tables import tables
+from tests.conftest import MigratedDatabases
+
+TABLES = tables("public")
+POLICIES = {"plain": Policy(), "grace": Policy(rotation_grace=timedelta(seconds=10))}
+
+
+@pytest_asyncio.fixture
+async def connection(migrated_database: MigratedDatabases) -> "AsyncIterator[asyncpg.Connection[Any]]":
+    """A connection to an empty, migrated database."""
+    made = await asyncpg.connect(migrated_database(None))
+    yield made
+    made.terminate()
+
+
+async def create(connection: "asyncpg.Connection[Any]", *made: tuple[UUID, bytes, str | None]) -> list[Any]:
+    """Create sessions in one batch: id, digest and user of each."""
+    joined = joined_create(TABLES, Statements(TABLES, Policy()), Policy())
+    ids, digests, users = zip(*made, strict=True)
+    rows: list[Any] = await connection.fetch(
+        joined.text,
+        *joined.arguments(ids=ids, digests=digests, user_ids=users, texts=["{}"] * len(ids), offset=timedelta(0)),
+    )
+    return rows
+
+
+async def touch(
+    connection: "asyncpg.Connection[Any]", policy: Policy, *, skip_locked: bool = False, **activities: int
+) -> dict[str, int]:
+    """Touch by the letters of digests; the count that each answered one has."""
+    joined = joined_touch(TABLES, Statements(TABLES, policy), policy, skip_locked=skip_locked)
+    rows = await connection.fetch(
+        joined.text,
+        *joined.arguments(
+            digests=[digest(name) for name in activities],
+            activities=list(activities.values()),
+            limit=len(activities),
+            offset=timedelta(0),
+        ),
+    )
+    return {row[0][:1].decode(): row[-1] for row in rows}
+
+
+async def live(connection: "asyncpg.Connection[Any]", policy: Policy, *names: str) -> set[str]:
+    """Which of these open a live session."""
+    joined = joined_live(TABLES, Statements(TABLES, policy), policy)
+    values = {"digests": [digest(name) for name in names], "limit": len(names), "offset": timedelta(0)}
+    return {row[0][:1].decode() for row in await connection.fetch(joined.text, *joined.arguments(**values))}
+
+
+def digest(name: str) -> bytes:
+    """A digest that shows its name."""
+    return name.encode() * 32
+
+
+async def test_a_create_that_is_there_is_left_alone(connection: "asyncpg.Connection[Any]") -> None:
+    """A repeat inserts what is missing, answers only that, and touches nothing of what an earlier attempt made."""
+    first, second = uuid4(), uuid4()
+    [row] = await create(connection, (first, digest("a"), "u1"))
+    await connection.execute("UPDATE sessions SET request_count = 3")
+    rows = await create(connection, (first, digest("a"), "u1"), (second, digest("b"), None))
+    assert [each["id"] for each in rows] == [second]
+    assert await connection.fetchval("SELECT request_count FROM sessions WHERE id = $1", first) == 3
+    assert row["created_at"] == row["last_activity"]
+    assert row["expires_at"] - row["created_at"] == Policy().lifetime
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+async def test_each_digest_counts_its_callers(connection: "asyncpg.Connection[Any]", policy: Policy) -> None:
+    """Live sessions are counted by the number of their callers; ended and unknown ones are not answered."""
+    await create(connection, *((uuid4(), digest(name), "u1") for name in "abc"))
+    await connection.execute(
+        "UPDATE sessions SET ended_at = now(), end_reason = 'revoked' WHERE digest = $1", digest("c")
+    )
+    assert await touch(connection, policy, a=3, b=1, c=5, x=7) == {"a": 3, "b": 1}
+    assert await touch(connection, policy, a=2) == {"a": 5}
+    assert await live(connection, policy, "a", "b", "c", "x") == {"a", "b"}
+
+
+async def test_a_predecessor_counts_within_the_grace(connection: "asyncpg.Connection[Any]") -> None:
+    """Both digests of one session in one batch add up in one row; after the grace the old one opens nothing."""
+    await create(connection, (uuid4(), digest("a"), "u1"), (uuid4(), digest("b"), "u1"))
+    rotate = (
+        "UPDATE sessions SET digest = $1, previous_digest = $2, replaced_at = now() - $3::interval WHERE digest = $2"
+    )
+    await connection.execute(rotate, digest("n"), digest("a"), timedelta(seconds=1))
+    await connection.execute(rotate, digest("m"), digest("b"), timedelta(seconds=11))
+    grace = POLICIES["grace"]
+    assert await touch(connection, grace, a=2, n=3, b=1, m=1) == {"a": 5, "n": 5, "m": 1}
+    assert await live(connection, grace, "a", "n", "b", "m") == {"a", "n", "m"}
+    assert await touch(connection, POLICIES["plain"], a=1, n=1) == {"n": 6}
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+async def test_locked_rows_can_be_passed_over(
+    connection: "asyncpg.Connection[Any]", policy: Policy, migrated_database: MigratedDatabases
+) -> None:
+    """F-05: whoever holds a row keeps nobody else waiting; that it is live can still be read."""
+    await create(connection, *((uuid4(), digest(name), "u1") for name in "ab"))
+    name = await connection.fetchval("SELECT current_database()")
+    host, port = connection._addr  # type: ignore[attr-defined]
+    parameters = connection._params  # type: ignore[attr-defined]
+    other = await asyncpg.connect(
+        host=host, port=port, user=parameters.user, password=parameters.password, database=name
+    )
+    try:
+        await other.execute("BEGIN")
+        await other.execute("SELECT 1 FROM sessions WHERE digest = $1 FOR UPDATE", digest("a"))
+        assert await touch(connection, policy, skip_locked=True, a=1, b=1, x=1) == {"b": 1}
+        assert await live(connection, policy, "a", "x") == {"a"}
+    finally:
+        other.terminate()
