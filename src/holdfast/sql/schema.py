@@ -132,10 +132,12 @@ def refuse_unfit(connection: Connection, tables: Tables) -> None:
 
 def _refuse_strangers(connection: Connection, tables: Tables) -> str | None:
     """The revision of the tables, `None` before the first. Raises `StoreRefused` for ones that others made."""
+    # In this order: if another server makes the tables in between, they are seen with their revision or not at all.
+    taken = _taken(connection, tables)
     present = _revision(connection, tables.metadata.schema)
-    if present is None:
-        refuse_foreign(connection, tables)
-    elif present not in _revisions():
+    if present is None and taken is not None:
+        raise StoreRefused(taken)
+    if present is not None and present not in _revisions():
         raise StoreRefused(
             f"the tables are at revision {present}, which a newer version of Holdfast made; install that version, "
             "or take the tables back with it first"
@@ -143,8 +145,8 @@ def _refuse_strangers(connection: Connection, tables: Tables) -> str | None:
     return present
 
 
-def refuse_foreign(connection: Connection, tables: Tables) -> None:
-    """Raise `StoreRefused` when a name of ours is taken, while our tables are not there. Changes nothing."""
+def _taken(connection: Connection, tables: Tables) -> str | None:
+    """What to say about a name of ours that is taken, if our tables are not there."""
     schema = tables.metadata.schema
     own = {table.name for table in tables.metadata.tables.values()}
     own |= {str(index.name) for table in tables.metadata.tables.values() for index in table.indexes}
@@ -155,10 +157,10 @@ def refuse_foreign(connection: Connection, tables: Tables) -> None:
         if (name if schema is not None else name.lower()) in own
     ]
     if not taken:
-        return
+        return None
     _, name, kind = min(taken)
     place = "the file" if schema is None else f"schema {schema!r}"
-    raise StoreRefused(
+    return (
         f"{place} has {'an' if kind == 'index' else 'a'} {kind} {name!r} that is not Holdfast's; it was not touched. "
         "To adopt the sessions of an application run `holdfast db import`; to keep them apart "
         + ("use another file" if schema is None else "set HOLDFAST_SCHEMA to another schema")

@@ -56,6 +56,7 @@ class Writer:
         self._clock = clock
         self._touch = _Touch(statements)
         self._engine: Engine | None = None
+        self._connection: Connection | None = None
         self._lock = -1
         self._files: list[tuple[int, int] | None] = []
         self._next_checkpoint = 0.0
@@ -75,7 +76,9 @@ class Writer:
     def close(self) -> None:
         """Let go of the file. Safe to repeat."""
         if self._engine is not None:
-            self._connection.close()
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
             self._engine.dispose()
             self._engine = None
         if self._lock != -1:
@@ -118,7 +121,9 @@ class Writer:
 
     def probe(self, _: Connection, __: bool) -> None:
         """A write that changes nothing but must reach the disk."""
-        self._driver.execute("UPDATE holdfast_control SET epoch = epoch WHERE id = 1")
+        # There and back: SQLite writes no page for a value that is the same already.
+        self._driver.execute("UPDATE holdfast_control SET epoch = epoch + 1 WHERE id = 1")
+        self._driver.execute("UPDATE holdfast_control SET epoch = epoch - 1 WHERE id = 1")
 
     def _answers(self, writes: Sequence[Write]) -> list[Any]:
         row = self._driver.execute("SELECT authority FROM holdfast_control WHERE id = 1").fetchone()
@@ -157,7 +162,7 @@ class Writer:
         """
         self._driver.execute("SAVEPOINT one")
         try:
-            answer = write(self._connection, False)
+            answer = write(cast("Connection", self._connection), False)
         except Exception as error:
             if not self._driver.in_transaction or kind_of(error) not in (Kind.INPUT, Kind.BUG):
                 raise
@@ -171,6 +176,7 @@ class Writer:
         try:
             self._driver.execute(text)
         except sqlite3.Error as error:
+            self._roll_back()
             self.failing = kind_of(error) is not Kind.RETRY
             raise NotDone(_definite(kind_of(error)), error) from error
 
