@@ -15,6 +15,8 @@ from holdfast.sessions.errors import (
 from holdfast.sessions.manager import SessionManager, get_session_manager
 from holdfast.sessions.session import End, EndReason, NewSession, Session, WhyEnded
 from holdfast.sessions.store import StoreOptions
+from holdfast.sessions.sweeper import Swept
+from holdfast.sessions.watch import Watch
 
 # The domain does not know the databases; this is where the address of one becomes a store.
 SessionManager.open_store = staticmethod(open_store)
@@ -35,7 +37,9 @@ __all__ = [
     "StoreOptions",
     "StoreRefused",
     "StoreUnavailable",
+    "Swept",
     "TooManySessions",
+    "Watch",
     "WhyEnded",
     "get_session_manager",
     "sessions_table",

@@ -126,7 +126,7 @@ async def settled(manager: SessionManager, database: Truth | None = None) -> Non
         lanes = sum(lane.connection is not None for lane in store._lanes)
         engine = store._engine
         assert engine is not None
-        return not busy and engine.pool.checkedout() == lanes  # type: ignore[attr-defined]
+        return not busy and engine.pool.checkedout() == lanes  # type: ignore[attr-defined]  # of its kind of pool
 
     await eventually(at_rest, what="every call's task has ended and returned its connection")
     if database is not None:

@@ -20,7 +20,7 @@ from holdfast.testing import FaultyStore, MemoryStore, MovableClock
 
 def test_a_manager_needs_no_event_loop_to_be_made() -> None:
     """An application makes it at import time."""
-    assert isinstance(SessionManager(MemoryStore(), on_end=print).ends.hook, Callable)  # type: ignore[arg-type]
+    assert isinstance(SessionManager(MemoryStore(), on_end=print).ends.hook, Callable)  # type: ignore[arg-type]  # mypy wants a class
 
 
 @pytest.mark.parametrize("closed", [False, True])

@@ -27,7 +27,7 @@ def test_the_defaults() -> None:
 def test_a_policy_cannot_be_changed() -> None:
     """Every server of a store has the same one; nobody changes it under way."""
     with pytest.raises(FrozenInstanceError):
-        Policy().lifetime = HOUR  # type: ignore[misc]
+        Policy().lifetime = HOUR  # type: ignore[misc]  # that is the test
 
 
 def test_a_lifetime_beyond_the_cap_is_a_contradiction() -> None:

@@ -52,7 +52,7 @@ def test_a_session_cannot_be_changed() -> None:
         with pytest.raises(FrozenInstanceError):
             setattr(session, name, None)
     with pytest.raises((AttributeError, TypeError)):
-        session.is_admin = True  # type: ignore[attr-defined]
+        session.is_admin = True  # type: ignore[attr-defined]  # that is the test
 
 
 def test_each_session_has_its_own_metadata() -> None:

@@ -4,6 +4,7 @@ import json
 from importlib.resources import files
 from typing import Any, Final
 
+import fastapi_swagger.resources as swagger
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
@@ -50,8 +51,9 @@ _ASSETS: Final = {
 
 
 def add_docs(app: FastAPI) -> None:
-    """Add `/docs`, its files and `/openapi.json`. Needs the package `fastapi-swagger`, for its files only."""
-    folder = files("fastapi_swagger") / "resources"
+    """Add `/docs`, its files and `/openapi.json`."""
+    # Of the package only the files of the user interface are used.
+    folder = files(swagger)
     schema: dict[str, Any] = {}
 
     async def show_page(_: Request) -> Response:

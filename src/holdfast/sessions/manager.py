@@ -165,7 +165,7 @@ class SessionManager:
     def store(self) -> Store:
         """The open store. Raises `StoreUnavailable` before `open` and after `close`."""
         if not self._open:
-            raise StoreUnavailable("the session manager is not open; use `async with`, or await open() first")
+            raise StoreUnavailable("the session manager is not open yet, or not any more; see `open`")
         return self._store
 
     async def ping(self) -> datetime:

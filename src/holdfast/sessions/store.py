@@ -61,9 +61,9 @@ class Store(Protocol):
         """Finish what was accepted, then let go of every connection and thread. Safe to repeat."""
 
     async def ping(self) -> datetime:
-        """The store's clock, offset included (aware, UTC). Proves that the store can take a write now.
+        """The store's clock, offset included (aware, UTC). Proves that the store answers and is there to be written.
 
-        Raises `StoreUnavailable` while it cannot.
+        Raises `StoreUnavailable` for one that does not answer or is read-only.
         """
 
     async def create(self, record: NewRecord) -> Record:

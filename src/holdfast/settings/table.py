@@ -122,7 +122,7 @@ class Settings:
         metadata=_set_by(
             "HOLDFAST_CONNECTIONS",
             whole(1, 1000, "connections"),
-            "PostgreSQL connections besides the two for joined calls.",
+            "PostgreSQL connections besides the four for joined calls.",
         ),
     )
     auto_upgrade: bool | None = field(

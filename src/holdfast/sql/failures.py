@@ -100,6 +100,7 @@ _REFUSED: Final = {
     "42P01",  # no such table
     "42703",  # no such column
     "42883",  # no such function
+    "23503",  # an application's foreign key holds on to a session
     "XX001",  # data corrupted
     "XX002",  # index corrupted
 }
@@ -132,6 +133,8 @@ def kind_of(error: BaseException) -> Kind:
         if isinstance(cause, StoreRefused):
             return Kind.REFUSED
         if isinstance(cause, sqlite3.Error):
+            if getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+                return Kind.REFUSED
             return _SQLITE.get(_sqlite_code(cause), Kind.BUG)
         state = getattr(cause, "sqlstate", None)
         if isinstance(state, str):
@@ -143,6 +146,9 @@ def kind_of(error: BaseException) -> Kind:
         names = {each.__name__ for each in type(cause).__mro__}
         if "DataError" in names:
             return Kind.INPUT
+        # Waiting brings no certificate into being, and no option into sense.
+        if "ClientConfigurationError" in names:
+            return Kind.REFUSED
         if isinstance(cause, OSError | TimeoutError | EOFError) or names & {"InterfaceError", "InternalClientError"}:
             return Kind.LOST
     return Kind.BUG
@@ -202,6 +208,7 @@ def _advice(error: BaseException) -> str:
         "28P01": "the password is wrong; check DATABASE_URL",
         "3D000": "there is no such database; create it, or correct the address",
         "3F000": "there is no such schema; run `holdfast db upgrade`, or correct HOLDFAST_SCHEMA",
+        "23503": "a foreign key of another table keeps a session; declare it ON DELETE CASCADE or SET NULL",
         "42501": "the database user lacks a privilege; grant it, or run `holdfast db upgrade` as the owner",
         "42P01": "its tables are missing; run `holdfast db upgrade`",
         "42703": "its tables are of another version; run `holdfast db upgrade`",
@@ -211,6 +218,8 @@ def _advice(error: BaseException) -> str:
         "55P03": "another transaction keeps a row or a user locked; look for it in pg_stat_activity",
         "57014": "the statement took too long and was ended",
         "57P03": "it is starting up or shutting down",
+        "ClientConfigurationError": "an option of its address is wrong; sslmode=verify-full needs sslrootcert, for one",
+        "FileNotFoundError": "its socket, or a certificate that its address names, is not there",
         "gaierror": "the host name does not resolve; check the address",
         "ConnectionRefusedError": "nobody listens there; check host and port, and whether the server runs",
         "TimeoutError": "it does not answer; check host and port, and the network between",
@@ -228,6 +237,9 @@ def _sqlite_advice(error: sqlite3.Error) -> str:
         sqlite3.SQLITE_READONLY: "the file or its directory is read-only; check their owner and mode",
         sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; check the path and the permissions of its directory",
         sqlite3.SQLITE_BUSY: "another process holds its write lock",
+        sqlite3.SQLITE_CONSTRAINT: (
+            "a foreign key of another table keeps a session; declare it ON DELETE CASCADE or SET NULL"
+        ),
         sqlite3.SQLITE_IOERR: "the disk answered with an error; check the file system",
     }.get(code, "SQLite answered with an error")
 

@@ -205,7 +205,7 @@ class LifecycleSuite(SuiteBase):
         token, _ = await sessions.create_session(metadata={"a": {"b": [1]}})
         first, second = await asyncio.gather(sessions.validate_session(token), sessions.validate_session(token))
         with pytest.raises(FrozenInstanceError):
-            first.request_count = 0  # type: ignore[misc, union-attr]
+            first.request_count = 0  # type: ignore[misc, union-attr]  # that is the test
         present(first).metadata["a"]["b"].append(2)
         assert present(second).metadata == {"a": {"b": [1]}}
         assert present(await sessions.get_session(token)).metadata == {"a": {"b": [1]}}
