@@ -111,11 +111,13 @@ async def test_locked_rows_can_be_passed_over(
 ) -> None:
     """F-05: whoever holds a row keeps nobody else waiting; that it is live can still be read."""
     await create(connection, *((uuid4(), digest(name), "u1") for name in "ab"))
-    name = await connection.fetchval("SELECT current_database()")
-    host, port = connection._addr  # type: ignore[attr-defined]
-    parameters = connection._params  # type: ignore[attr-defined]
+    within: Any = connection
     other = await asyncpg.connect(
-        host=host, port=port, user=parameters.user, password=parameters.password, database=name
+        host=within._addr[0],
+        port=within._addr[1],
+        user=within._params.user,
+        password=within._params.password,
+        database=await connection.fetchval("SELECT current_database()"),
     )
     try:
         await other.execute("BEGIN")

@@ -1,7 +1,7 @@
 """PostgreSQL looks sessions up by their indexes: with 20,000 rows, and with a plan made while there were none."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -155,11 +155,12 @@ async def test_plain_statements(connection: "asyncpg.Connection[Any]", name: str
     """Each finds its rows by the index that is there for it, also with a plan for any argument."""
     statements = Statements(tables("public"), Policy())
     await fill(connection)
-    statement: Any = {
+    others: dict[str, Callable[[], Any]] = {
         "list of a user": lambda: statements.list_live(of_user=True, after=True),
         "list of all": lambda: statements.list_live(of_user=False, after=True),
         "end user": lambda: statements.end_user(keep=True),
-    }.get(name, lambda: getattr(statements, name))()
+    }
+    statement = others[name]() if name in others else getattr(statements, name)
     driver: Any = asyncpg_dialect
     compiled = statement.compile(dialect=driver.dialect())
     text = re.sub(r"\(__\[POSTCOMPILE_\w+\]\)", "('expired')", str(compiled))
