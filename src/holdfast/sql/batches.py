@@ -177,6 +177,6 @@ def joined_create(tables: Tables, statements: Statements, policy: Policy) -> Joi
 
 
 def _compiled(statement: ClauseElement) -> Joined:
-    compiled = cast("Any", statement.compile(dialect=asyncpg.dialect()))  # type: ignore[no-untyped-call]
+    compiled = cast("Any", statement.compile(dialect=asyncpg.dialect()))  # type: ignore[no-untyped-call]  # untyped there
     fixed = {name: value for name, value in compiled.params.items() if value is not None}
     return Joined(compiled.string, tuple(compiled.positiontup), fixed)
