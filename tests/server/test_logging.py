@@ -98,7 +98,7 @@ def test_text_lines_hold_no_control_characters(written: Written, text: str) -> N
 
 
 async def test_an_access_line_names_the_template(api: Api, written: Written) -> None:
-    """S-10, S-11, S-57: one line for a request: method, template, status, time and correlation id, and nothing as sent."""
+    """S-10, S-11, S-57: a request is one line: method, template, status, time, correlation id, and nothing as sent."""
     lines = written(True)
     session_id = (await api.create("someone"))["id"]
     await api.ask("GET", f"sessions/{session_id}", OPERATOR, headers={"X-Correlation-ID": "c-9"})
