@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, TIMESTAMP
 from sqlalchemy.types import TypeEngine
 
-from holdfast.sessions.errors import InvalidArgument
+from holdfast.sessions.errors import InvalidArgument, StoreRefused
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -75,8 +75,11 @@ class Span(TypeDecorator[timedelta]):
 
 
 def instant(microseconds: int) -> datetime:
-    """The instant that SQLite's number stands for."""
-    return EPOCH + timedelta(microseconds=microseconds)
+    """The instant that SQLite's number stands for. Raises `StoreRefused` for what another program put in its place."""
+    try:
+        return EPOCH + timedelta(microseconds=microseconds)
+    except (TypeError, OverflowError):
+        raise StoreRefused("a row has a time that is none; end its session, or restore a backup") from None
 
 
 def microseconds(span: timedelta) -> int:

@@ -152,7 +152,7 @@ class Writer:
                 raise TypeError("metadata is no text")
             times = instant(created_at), instant(expires_at), instant(last_activity)
             return Record(UUID(hex=id), user_id, metadata, version, *times, count)
-        except (TypeError, ValueError, ArithmeticError, AttributeError):
+        except (TypeError, ValueError, AttributeError, StoreRefused):
             return StoreRefused(f"{self._where} has a damaged row for this session; end it, or restore a backup")
 
     def _alone(self, write: Callable[[Connection, bool], Any]) -> Any:
