@@ -9,6 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from holdfast import (
     AuthorityMoved,
+    HoldfastError,
     InvalidArgument,
     OutcomeUnknown,
     Overloaded,
@@ -56,7 +57,7 @@ STATES = {
     "22P05": Kind.INPUT,
     "54001": Kind.INPUT,
     "HF001": Kind.MOVED,
-    "42601": Kind.BUG,
+    "42601": Kind.DEFECT,
 }
 
 
@@ -84,7 +85,7 @@ def test_every_state_has_its_kind(state: str) -> None:
         (asyncpg.DataError("cannot encode"), Kind.INPUT),
         (asyncpg.exceptions.TargetServerAttributeNotMatched("none"), Kind.LOST),
         (KeyError("a defect"), Kind.BUG),
-        (sqlite3.OperationalError("an unknown one"), Kind.BUG),
+        (sqlite3.OperationalError("an unknown one"), Kind.DEFECT),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -103,6 +104,7 @@ def test_errors_without_a_state(error: Exception, kind: Kind) -> None:
         ("28P01", StoreRefused),
         ("22021", InvalidArgument),
         ("HF001", AuthorityMoved),
+        ("42601", HoldfastError),
     ],
 )
 def test_what_the_caller_gets(state: str, raised: type[Exception]) -> None:

@@ -43,8 +43,10 @@ class Kind(StrEnum):
     """Not sent: all connections are in use."""
     INPUT = "input"
     """Not done: a value that our own checks should have refused. A defect of Holdfast."""
+    DEFECT = "defect"
+    """Not done: the database refused a statement for a reason that we did not foresee."""
     BUG = "bug"
-    """None of the above."""
+    """None of the above: it did not come from the database, and says nothing about what that did."""
 
 
 class NotDone(Exception):
@@ -120,6 +122,7 @@ _SQLITE: Final = {
     sqlite3.SQLITE_TOOBIG: Kind.INPUT,
     sqlite3.SQLITE_MISMATCH: Kind.INPUT,
 }
+_KEPT: Final = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -133,12 +136,15 @@ def kind_of(error: BaseException) -> Kind:
         if isinstance(cause, StoreRefused):
             return Kind.REFUSED
         if isinstance(cause, sqlite3.Error):
-            if getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+            if is_kept(cause):
                 return Kind.REFUSED
-            return _SQLITE.get(_sqlite_code(cause), Kind.BUG)
+            return _SQLITE.get(_sqlite_code(cause), Kind.DEFECT)
         state = getattr(cause, "sqlstate", None)
         if isinstance(state, str):
-            return _kind_of_sqlstate(state)
+            kind = _kind_of_sqlstate(state)
+            # A fatal error ends the connection, and is no answer to what was asked.
+            fatal = getattr(cause, "severity_en", None) in ("FATAL", "PANIC")
+            return Kind.LOST if fatal and kind is Kind.DEFECT else kind
     for cause in _causes(error):
         if isinstance(cause, PoolTimeout):
             return Kind.BUSY
@@ -159,11 +165,18 @@ def is_locked_out(error: BaseException) -> bool:
     return _state(error) == _LOCKED
 
 
+def is_kept(error: BaseException) -> bool:
+    """Whether an application's foreign key keeps a session from being deleted."""
+    return _state(error) in _KEPT
+
+
 def to_raise(error: BaseException, where: str) -> BaseException:
     """What the caller gets for a failure that is not (any more) worth another attempt; it was not done.
 
-    A defect of our own comes back as it is: it must be seen, not dressed up as a store that is away.
+    A defect in our own code comes back as it is: it must be seen, not dressed up as a store that is away.
     """
+    if said := next((cause for cause in _causes(error) if isinstance(cause, StoreRefused)), None):
+        return said
     match kind_of(error):
         case Kind.BUG:
             return error.cause if isinstance(error, NotDone | Unknown) else error
@@ -173,6 +186,8 @@ def to_raise(error: BaseException, where: str) -> BaseException:
             return Overloaded(f"all connections to {where} are in use; try again, or raise HOLDFAST_CONNECTIONS")
         case Kind.REFUSED:
             return StoreRefused(f"{where} cannot be used: {_advice(error)}")
+        case Kind.DEFECT:
+            return HoldfastError(f"{where} refused a statement of Holdfast ({_state(error)}); please report this")
         case Kind.INPUT:
             return InvalidArgument(f"{where} cannot hold a value in this call ({_state(error)}); please report this")
         case Kind.FULL:
@@ -194,7 +209,7 @@ def _kind_of_sqlstate(state: str) -> Kind:
             return kind
     if state in _LOST or state.startswith("08"):
         return Kind.LOST
-    return Kind.INPUT if state.startswith("22") or state == "54001" else Kind.BUG
+    return Kind.INPUT if state.startswith("22") or state == "54001" else Kind.DEFECT
 
 
 def _advice(error: BaseException) -> str:

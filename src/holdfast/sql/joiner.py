@@ -21,6 +21,7 @@ Answer = TypeVar("Answer")
 Lane = TypeVar("Lane")
 
 _WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
+_ONE_IS_BAD = (Kind.INPUT, Kind.DEFECT)
 _REST_SECONDS = 0.1
 
 
@@ -178,7 +179,7 @@ class Joiner(Generic[Lane, Item, Answer]):
             answers = await self._send(lane, batch)
         except NotDone as failure:
             self._last_failure = failure
-            if len(batch.calls) > 1 and (failure.kind is Kind.INPUT or is_locked_out(failure)):
+            if len(batch.calls) > 1 and (failure.kind in _ONE_IS_BAD or is_locked_out(failure)):
                 # One bad item must fail alone, and one that others keep locked wait alone: each goes by itself now.
                 for call in batch.calls:
                     call.alone = True

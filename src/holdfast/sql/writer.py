@@ -25,7 +25,7 @@ from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import AuthorityMoved, StoreRefused, StoreUnavailable
 from holdfast.sessions.session import Record
 from holdfast.sessions.tokens import TokenDigest
-from holdfast.sql.failures import Kind, NotDone, Unknown, kind_of, to_raise
+from holdfast.sql.failures import Kind, NotDone, Unknown, is_kept, kind_of, to_raise
 from holdfast.sql.joiner import Batch
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import instant, microseconds
@@ -33,6 +33,8 @@ from holdfast.sql.tables import instant, microseconds
 Write = TokenDigest | Callable[[Connection, bool], Any]
 """One write: a digest is a touch; anything else is done with the connection."""
 
+# A write that fails for one of these takes no other with it.
+_ALONE: Final = (Kind.INPUT, Kind.DEFECT, Kind.BUG)
 _BUSY_MILLISECONDS: Final = 500
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _LOCK_PAUSE_SECONDS: Final = 0.005
@@ -128,7 +130,7 @@ class Writer:
     def _answers(self, writes: Sequence[Write]) -> list[Any]:
         row = self._driver.execute("SELECT authority FROM holdfast_control WHERE id = 1").fetchone()
         if row is None:
-            raise StoreRefused("its control row is missing; restore a backup")
+            raise StoreRefused(f"{self._where} cannot be used: its control row is missing; restore a backup")
         if row[0] != "here":
             raise AuthorityMoved(f"{self._where} does not accept writes any more")
         activities = Counter(write for write in writes if isinstance(write, bytes))
@@ -164,7 +166,7 @@ class Writer:
         try:
             answer = write(cast("Connection", self._connection), False)
         except Exception as error:
-            if not self._driver.in_transaction or kind_of(error) not in (Kind.INPUT, Kind.BUG):
+            if not self._driver.in_transaction or not (kind_of(error) in _ALONE or is_kept(error)):
                 raise
             self._driver.execute("ROLLBACK TO one")
             self._driver.execute("RELEASE one")

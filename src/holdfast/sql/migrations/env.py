@@ -15,9 +15,7 @@ options = {
 
 if context.is_offline_mode():
     # A script is run whole or not at all, on SQLite too.
-    context.configure(
-        dialect_name=config.attributes["dialect"], literal_binds=True, transactional_ddl=True, **options
-    )
+    context.configure(dialect_name=config.attributes["dialect"], literal_binds=True, transactional_ddl=True, **options)
 else:
     # One transaction, begun by the caller under its lock.
     context.configure(connection=config.attributes["connection"], transactional_ddl=False, **options)
