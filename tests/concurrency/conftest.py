@@ -7,13 +7,16 @@ import pytest
 
 from tests.concurrency.place import Place
 from tests.conftest import MigratedDatabases
+from tests.support.postgres import PostgresCluster
 
 SHARED = ["sqlite", "postgresql-16", "postgresql-18"]
 """Stores that several servers can share."""
 
 
 @pytest.fixture
-def place_named(tmp_path: Path, migrated_database: MigratedDatabases) -> Callable[[str], Place]:
+def place_named(
+    request: pytest.FixtureRequest, tmp_path: Path, migrated_database: MigratedDatabases
+) -> Callable[[str], Place]:
     """`place_named("sqlite")` is a fresh store of this test's own."""
 
     def place(name: str) -> Place:
@@ -22,7 +25,10 @@ def place_named(tmp_path: Path, migrated_database: MigratedDatabases) -> Callabl
             return Place("memory", "")
         if kind == "sqlite":
             return Place("sqlite", f"sqlite:///{tmp_path / 'sessions.db'}")
-        return Place("postgresql", migrated_database(int(version)))
+        address = migrated_database(int(version))
+        server = request.getfixturevalue(f"postgres_{version}")
+        assert isinstance(server, PostgresCluster)
+        return Place("postgresql", address, server.log, len(server.log.read_text(errors="replace")))
 
     return place
 

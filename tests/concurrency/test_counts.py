@@ -33,7 +33,7 @@ async def test_two_processes_count_every_validate(process_place: Place, tmp_path
         assert shown == acknowledged
         assert shown == largest
         assert acknowledged.total() == 10_000
-    assert process_place.deadlocks() == 0
+    assert process_place.lost_locks() == []
 
 
 @pytest.mark.parametrize("grace", [0, 30], ids=["no-grace", "grace"])
@@ -45,32 +45,42 @@ async def test_rotations_lose_no_count(shared_place: Place, grace: int) -> None:
         chance = random.Random(1)
         acknowledged: Counter[str] = Counter()
         rotated: Counter[str] = Counter()
+        rotating: Counter[str] = Counter()
 
         async def validate() -> None:
             id = chance.choice(made).id
+            replaced = rotated[id]
             session = await chance.choice(servers).validate_session(token_of[id])
-            # Without a grace, the token may have been replaced on the way.
             if session is not None:
                 assert session.id == id
                 acknowledged[id] += 1
+                return
+            # Rotations that were acknowledged meanwhile or may be: none of them is no reason to refuse the present
+            # token, and one is none within the grace.
+            if not (grace and shared_place.kind == "postgresql"):  # See test_grace.py.
+                assert rotated[id] + rotating[id] - replaced > (1 if grace else 0)
 
         async def rotate() -> None:
             id = chance.choice(made).id
+            rotating[id] += 1
             successor = await chance.choice(servers).rotate_session(token_of[id])
+            rotating[id] -= 1
             if successor is not None:
                 token_of[id] = successor.token
                 rotated[id] += 1
 
-        calls = [validate] * 6_000 + [rotate] * 1_000
+        calls = [validate] * 12_000 + [rotate] * 1_000
         chance.shuffle(calls)
-        await at_most(100, calls)
+        # Twice as many callers as rows: two batches then always have rows in common, and would deadlock at once if
+        # they did not lock them in one order.
+        await at_most(2 * HOT, calls)
         shown = {session.id: session.request_count for session in await servers[1].list_sessions(limit=1_000)}
         assert shown == {new.id: acknowledged[new.id] for new in made}
-        assert acknowledged.total() > 5_000
-        assert rotated.total() > 500
+        assert acknowledged.total() > 4_000
+        assert rotated.total() > 300
         for token in token_of.values():
             assert await servers[0].get_session(token)
-    assert shared_place.deadlocks() == 0
+    assert shared_place.lost_locks() == []
 
 
 async def test_the_number_of_live_sessions_is_exact(place: Place) -> None:

@@ -16,7 +16,7 @@ ROUNDS = [
     pytest.param(10_000, id="10000", marks=[pytest.mark.soak, pytest.mark.timeout(3_600)]),
 ]
 # Rounds under way at once: enough for full batches, few enough that no call waits long for a connection.
-AT_ONCE = 40
+AT_ONCE = 24
 
 
 class Round:
@@ -96,4 +96,4 @@ async def test_the_ended_never_come_back(place: Place, rounds: int) -> None:
         for server in servers:
             assert await server.get_active_session_count() == 0
             assert await server.list_sessions() == []
-    assert place.deadlocks() == 0
+    assert place.lost_locks() == []
