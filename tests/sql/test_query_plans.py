@@ -147,6 +147,7 @@ PLAIN = {
     "list of a user": ("sessions_user_id_idx",),
     "list of all": ("sessions_pkey",),
     "end user": ("sessions_user_id_idx",),
+    "erase_user": ("sessions_user_id_idx",),
 }
 
 

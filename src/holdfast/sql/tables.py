@@ -160,6 +160,7 @@ def _sessions(metadata: MetaData, schema: str | None) -> Table:
     # ended_at, and before the first ANALYZE the planner would take a small partial index for a short cut to them.
     # Those that walk through the live sessions say so by testing end_reason too.
     live = table.c.end_reason.is_(None)
+    known = table.c.user_id.is_not(None)
     replaced = table.c.previous_digest.is_not(None)
     Index("sessions_digest_key", table.c.digest, unique=True)
     Index(
@@ -169,7 +170,8 @@ def _sessions(metadata: MetaData, schema: str | None) -> Table:
         sqlite_where=replaced,
     )
     Index("sessions_expires_at_idx", table.c.expires_at, postgresql_where=live, sqlite_where=live)
-    Index("sessions_user_id_idx", table.c.user_id, table.c.id, postgresql_where=live, sqlite_where=live)
+    # Of the ended ones too, which an erase has to find.
+    Index("sessions_user_id_idx", table.c.user_id, table.c.id, postgresql_where=known, sqlite_where=known)
     Index("sessions_ended_at_idx", table.c.ended_at, postgresql_where=ended, sqlite_where=ended)
     return table
 

@@ -47,7 +47,7 @@ def upgrade() -> None:
     _index("sessions_digest_key", ["digest"], unique=True)
     _index("sessions_previous_digest_idx", ["previous_digest"], where=sa.text("previous_digest IS NOT NULL"))
     _index("sessions_expires_at_idx", ["expires_at"], where=live)
-    _index("sessions_user_id_idx", ["user_id", "id"], where=live)
+    _index("sessions_user_id_idx", ["user_id", "id"], where=sa.text("user_id IS NOT NULL"))
     _index("sessions_ended_at_idx", ["ended_at"], where=ended)
     op.create_table(
         "holdfast_tickets",
