@@ -225,7 +225,7 @@ def nth_statement(network: FaultProxy, number: int, mode: Mode) -> Trap:
 async def test_every_call_failed_in_turn(
     operation: Operation, mode: Mode, database: str, network: FaultProxy, facts: Truth
 ) -> None:
-    """F-42, I-2, I-12: whichever statement fails, the answer agrees with the database and nothing is left behind."""
+    """F-42, S-15, I-2, I-12: whichever statement fails, the answer agrees with the database; nothing is left behind."""
     async with opened(network.address(database)) as manager:
         await manager.validate_session((await manager.create_session()).token)
         for number in count(1):

@@ -208,7 +208,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_every_call_failed_in_turn(name: str, fault: str, manager: SessionManager, tmp_path: Path) -> None:
-    """F-42, I-2, I-12: a definite failure was not done, an answer was, and nothing is left behind."""
+    """F-42, S-15, I-2, I-12: a definite failure was not done, an answer was, and nothing is left behind."""
     path, operation, (code, done) = tmp_path / "sessions.db", OPERATIONS[name], FAULTS[fault]
     for number in count(1):
         new = await manager.create_session(f"user {number}")

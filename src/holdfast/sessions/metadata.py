@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from holdfast.sessions.errors import InvalidArgument
+from holdfast.sessions.errors import InvalidArgument, StoreRefused
 
 MAX_KEYS: Final = 64
 MAX_DEPTH: Final = 16
@@ -46,12 +46,18 @@ def canonical(metadata: Mapping[str, Any] | None) -> str:
 
 
 def decode(text: str) -> dict[str, Any]:
-    """The value of a stored text: a fresh dict each time, equal on every store."""
+    """The value of a stored text: a fresh dict each time, equal on every store.
+
+    Raises `StoreRefused` for a text that is no object: another program wrote it.
+    """
     if text == EMPTY:
         return {}
-    value = _decoder.decode(text)
+    try:
+        value = _decoder.decode(text)
+    except (ValueError, TypeError, RecursionError):
+        value = None
     if not isinstance(value, dict):
-        raise ValueError("stored metadata is not an object")
+        raise StoreRefused("the stored metadata is damaged; end the session, or mend its row")
     return value
 
 

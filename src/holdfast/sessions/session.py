@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 from uuid import UUID
 
 from holdfast.sessions import metadata as metadata_rules
-from holdfast.sessions.errors import InvalidArgument
+from holdfast.sessions.errors import InvalidArgument, StoreRefused
 
 EndReason = Literal["expired", "idle", "revoked", "evicted"]
 """Why a session is over. Final."""
@@ -68,11 +68,15 @@ class Session:
 
     @classmethod
     def of(cls, record: Record) -> Self:
-        """The application's view of a record."""
+        """The application's view of a record. Raises `StoreRefused`, naming the id, when its metadata is damaged."""
+        try:
+            metadata = metadata_rules.decode(record.metadata)
+        except StoreRefused as error:
+            raise StoreRefused(f"session {record.id}: {error}") from error
         return cls(
             str(record.id),
             record.user_id,
-            metadata_rules.decode(record.metadata),
+            metadata,
             record.created_at,
             record.expires_at,
             record.last_activity,
