@@ -37,7 +37,8 @@ Write = TokenDigest | Callable[[Connection, bool], Any]
 _ALONE: Final = (Kind.INPUT, Kind.DEFECT, Kind.BUG)
 _BUSY_MILLISECONDS: Final = 500
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
-_LOCK_PAUSE_SECONDS: Final = 0.005
+# Short, because another process that writes without a break lets go of the lock for a moment only.
+_LOCK_PAUSE_SECONDS: Final = 0.0005
 # SQLite 3.7.0 to 3.51.2: a checkpoint that resets the log while another connection writes can lose pages.
 WAL_RESET_FIXED: Final = (3, 51, 3)
 OLDEST_SQLITE: Final = (3, 35, 0)
