@@ -1,10 +1,10 @@
 """Log in, stay logged in, log out: a FastAPI application with Holdfast, to copy and go on from.
 
-    pip install 'holdfast[postgres,web]' uvicorn
-    DATABASE_URL=sqlite:///sessions.db uvicorn --app-dir examples fastapi_app:app
+pip install 'holdfast[postgres,web]' uvicorn
+DATABASE_URL=sqlite:///sessions.db uvicorn --app-dir examples fastapi_app:app
 
-    curl -X POST localhost:8000/login -H 'Content-Type: application/json' -d '{"user": "ada", "password": "lovelace"}'
-    curl localhost:8000/me -H 'Authorization: Bearer hfs_…'
+curl -X POST localhost:8000/login -H 'Content-Type: application/json' -d '{"user": "ada", "password": "lovelace"}'
+curl localhost:8000/me -H 'Authorization: Bearer hfs_…'
 """
 
 from collections.abc import AsyncIterator
