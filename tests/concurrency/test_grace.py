@@ -50,10 +50,6 @@ async def test_the_present_token_waits_for_the_row(postgresql_place: Place) -> N
     assert await validated_while_held(postgresql_place, old=False, new=True) == [2]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="joined_touch with a grace: of two digests of one row in a batch that had to wait, one finds nothing",
-)
 async def test_both_tokens_in_one_batch_wait_for_the_row(postgresql_place: Place) -> None:
     """Predecessor and present token together: both are answered, and both count."""
     answers = await validated_while_held(postgresql_place, old=True, new=True)

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ClauseElement,
     ColumnElement,
+    CompoundSelect,
     LargeBinary,
     Select,
     Subquery,
@@ -65,14 +67,7 @@ def joined_touch(tables: Tables, statements: Statements, policy: Policy, *, skip
     # A limit that is not known when the plan is made counts as a tenth of ten rows: for one row the planner takes the
     # unique index, whatever it believes about the size of the table, and the plan it keeps is right at any size.
     asked = select(given.c.digest, given.c.activities).limit(bindparam("limit")).subquery("asked")
-    locked = (
-        _opened(asked, tables, statements, policy)
-        .where(statements.live)
-        .order_by(sessions.c.id)
-        .with_for_update(of=sessions, skip_locked=skip_locked)
-        .cte("locked")
-        .prefix_with("MATERIALIZED")
-    )
+    locked = _locked(asked, tables, statements, policy, skip_locked=skip_locked)
     # Within the grace a session may be asked for by two digests at once, but a row is updated once.
     summed = (
         select(locked.c.id, func.sum(locked.c.activities).label("activities")).group_by(locked.c.id).cte("summed")
@@ -102,21 +97,61 @@ def joined_live(tables: Tables, statements: Statements, policy: Policy) -> Joine
     return _compiled(select(opened.c.digest))
 
 
+def _locked(asked: Subquery, tables: Tables, statements: Statements, policy: Policy, *, skip_locked: bool) -> CTE:
+    """The live sessions that the asked digests open, locked, each with what was asked of it."""
+    sessions = tables.sessions
+    if not policy.rotation_grace:
+        return (
+            _opened(asked, tables, statements, policy)
+            .where(statements.live)
+            .order_by(sessions.c.id)
+            .with_for_update(of=sessions, skip_locked=skip_locked)
+            .cte("locked")
+            .prefix_with("MATERIALIZED")
+        )
+    # Two digests of one session may be asked for at once, but a row is locked once: a second lock on one that changed
+    # while the first waited finds nothing. What each digest opens is then decided by the row as it was locked.
+    found = _found(asked, tables).cte("found").prefix_with("MATERIALIZED")
+    ids = select(found.c.id).distinct().subquery("ids")
+    columns = sessions.c.id, sessions.c.digest, sessions.c.previous_digest, sessions.c.replaced_at
+    rows = (
+        select(*columns)
+        .join_from(ids, sessions, sessions.c.id == ids.c.id)
+        .where(statements.live)
+        .order_by(sessions.c.id)
+        .with_for_update(of=sessions, skip_locked=skip_locked)
+        .cte("rows")
+        .prefix_with("MATERIALIZED")
+    )
+    return (
+        select(*found.c)
+        .join_from(found, rows, rows.c.id == found.c.id)
+        .where(statements.opens(found.c.digest, rows.c))
+        .cte("locked")
+        .prefix_with("MATERIALIZED")
+    )
+
+
 def _opened(asked: Subquery, tables: Tables, statements: Statements, policy: Policy) -> Select[Any]:
-    """The sessions that the asked digests open, each with what was asked of it; still to be limited to live ones."""
+    """The sessions that the asked digests open, live or not; locks nothing."""
     sessions = tables.sessions
     if not policy.rotation_grace:
         return select(sessions.c.id, *asked.c).join_from(asked, sessions, statements.opens(asked.c.digest))
-    # Each of the two indexes is searched by itself: for an OR of both the planner would search neither.
-    found = union_all(
+    found = _found(asked, tables).subquery("found")
+    return (
+        select(*found.c).join_from(found, sessions, sessions.c.id == found.c.id).where(statements.opens(found.c.digest))
+    )
+
+
+def _found(asked: Subquery, tables: Tables) -> CompoundSelect[Any]:
+    """The sessions whose present or previous digest was asked for.
+
+    Each of the two indexes is searched by itself: for an OR of both the planner would search neither.
+    """
+    sessions = tables.sessions
+    return union_all(
         select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.digest == asked.c.digest),
         select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.previous_digest == asked.c.digest),
-    ).subquery("found")
-    return (
-        select(*found.c)
-        .join_from(found, sessions, sessions.c.id == found.c.id)
-        # Asked for the row itself: this is decided anew when it changed while we waited for its lock.
-        .where(statements.opens(found.c.digest))
     )
 
 
@@ -153,8 +188,8 @@ def joined_create(tables: Tables, statements: Statements, policy: Policy) -> Joi
     locks = (
         select(func.pg_advisory_xact_lock_shared(users.c.key).label("taken")).cte("locks").prefix_with("MATERIALIZED")
     )
-    # The count makes the insert wait for the locks; the clock is read once, so that the three times agree.
-    begun = select(statements.now.label("now"), select(func.count()).select_from(locks).scalar_subquery().label("n"))
+    # The count comes first and takes the locks; then the clock is read, once, so that the three times agree.
+    begun = select(select(func.count()).select_from(locks).scalar_subquery().label("n"), statements.now.label("now"))
     clock = begun.cte("clock").prefix_with("MATERIALIZED")
     now: ColumnElement[datetime] = type_coerce(clock.c.now, Instant())
     lifetime = literal(policy.lifetime, Span())

@@ -122,17 +122,20 @@ class Statements:
             return literal("expired", Text())
         return case((self._sessions.c.expires_at <= self._idle_until, "expired"), else_="idle")
 
-    def opens(self, digest: ColumnElement[bytes]) -> ColumnElement[bool]:
-        """Whether a digest may validate: the present one, or within the grace its direct predecessor."""
-        columns = self._sessions.c
-        if not self._policy.rotation_grace:
-            return columns.digest == digest
-        return or_(columns.digest == digest, and_(columns.previous_digest == digest, self._in_grace))
+    def opens(self, digest: ColumnElement[bytes], columns: Any = None) -> ColumnElement[bool]:
+        """Whether a digest may validate: the present one, or within the grace its direct predecessor.
 
-    @property
-    def _in_grace(self) -> ColumnElement[bool]:
+        `columns` are those of a session that was read before, in place of the table's own.
+        """
+        columns = self._sessions.c if columns is None else columns
+        if not self._policy.rotation_grace:
+            present: ColumnElement[bool] = columns.digest == digest
+            return present
+        return or_(columns.digest == digest, and_(columns.previous_digest == digest, self._in_grace(columns)))
+
+    def _in_grace(self, columns: Any) -> ColumnElement[bool]:
         grace = literal(self._policy.rotation_grace, Span())
-        return type_coerce(self._sessions.c.replaced_at + grace, Instant()) > self.now
+        return type_coerce(columns.replaced_at + grace, Instant()) > self.now
 
     # Reading
 
@@ -159,7 +162,7 @@ class Statements:
         return select(
             (columns.digest == digest).label("present"),
             self.live.label("live"),
-            (self._in_grace if self._policy.rotation_grace else false()).label("in_grace"),
+            (self._in_grace(columns) if self._policy.rotation_grace else false()).label("in_grace"),
             func.coalesce(columns.end_reason, self._runs_out_as).label("reason"),
         ).where(or_(columns.digest == digest, columns.previous_digest == digest))
 
