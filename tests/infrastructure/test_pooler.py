@@ -85,9 +85,7 @@ async def test_tracked_settings_follow_the_client(pooler: TransactionPooler) -> 
     await two.close()
 
 
-async def test_unfinished_transaction_is_rolled_back(
-    pooler: TransactionPooler, postgres_each: PostgresCluster
-) -> None:
+async def test_unfinished_transaction_is_rolled_back(pooler: TransactionPooler, postgres_each: PostgresCluster) -> None:
     """A client that disappears takes its server connection, not its lock, with it."""
     client = await asyncpg.connect(pooler.address, statement_cache_size=0)
     await client.execute("BEGIN; UPDATE marks SET n = 1")

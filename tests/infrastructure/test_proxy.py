@@ -67,9 +67,7 @@ async def test_passes_through_and_counts(proxy: FaultProxy, client: asyncpg.Conn
     await eventually(lambda: proxy.open_connections == 0, what="the connection has ended")
 
 
-async def test_hold_is_silence_both_ways(
-    proxy: FaultProxy, client: asyncpg.Connection[Any], address: str
-) -> None:
+async def test_hold_is_silence_both_ways(proxy: FaultProxy, client: asyncpg.Connection[Any], address: str) -> None:
     """Held, a query hangs, and so does a new client; both go on afterwards."""
     proxy.hold()
     query = asyncio.create_task(client.fetchval("SELECT 1"))
@@ -124,9 +122,7 @@ async def test_cut_sends_a_reset(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 57, 5000])
-async def test_reset_after_bytes_to_client(
-    proxy: FaultProxy, client: asyncpg.Connection[Any], count: int
-) -> None:
+async def test_reset_after_bytes_to_client(proxy: FaultProxy, client: asyncpg.Connection[Any], count: int) -> None:
     """Exactly so many bytes pass, then the connection is reset, once."""
     before = proxy.counters.to_client
     proxy.reset_after(count, "to_client")
@@ -135,9 +131,7 @@ async def test_reset_after_bytes_to_client(
     assert proxy.counters.to_client == before + count
 
 
-async def test_reset_after_bytes_to_server(
-    proxy: FaultProxy, client: asyncpg.Connection[Any], address: str
-) -> None:
+async def test_reset_after_bytes_to_server(proxy: FaultProxy, client: asyncpg.Connection[Any], address: str) -> None:
     """A statement of which the server saw only the beginning has no effect."""
     proxy.reset_after(10, "to_server")
     with pytest.raises(LOST):
@@ -166,9 +160,7 @@ async def test_slow_lines_are_slow_and_correct(proxy: FaultProxy, client: asyncp
 
 
 @pytest.mark.parametrize("way", ["simple", "prepared", "commit"])
-async def test_lost_answer(
-    proxy: FaultProxy, client: asyncpg.Connection[Any], address: str, way: str
-) -> None:
+async def test_lost_answer(proxy: FaultProxy, client: asyncpg.Connection[Any], address: str, way: str) -> None:
     """The server has committed, the client sees a lost connection: the unknown outcome."""
     prepared = await client.prepare("UPDATE marks SET n = $1")
 

@@ -104,8 +104,7 @@ class Databases:
         role, place = identifier(name), identifier(schema)
         rows, numbers = "SELECT, INSERT, UPDATE, DELETE", "USAGE, SELECT"
         self.execute(
-            f"CREATE ROLE {role} LOGIN PASSWORD '{password}'"
-            " NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION",
+            f"CREATE ROLE {role} LOGIN PASSWORD '{password}' NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION",
             # Before version 15 PUBLIC could create tables in the schema "public"; a database
             # upgraded from there still lets it.
             "REVOKE CREATE ON SCHEMA public FROM PUBLIC",

@@ -26,9 +26,7 @@ def until(condition: Callable[[], bool], *, what: str, deadline: float = DEADLIN
         time.sleep(INTERVAL)
 
 
-async def eventually(
-    condition: Callable[[], bool | Awaitable[bool]], *, what: str, deadline: float = DEADLINE
-) -> None:
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], *, what: str, deadline: float = DEADLINE) -> None:
     """The same without blocking the event loop; `condition` may be a coroutine function."""
     async with asyncio.timeout(deadline) as limit:
         try:

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from tests.support.pooler import TransactionPooler
 
 #: Start-up settings that PgBouncer carries from client to server connection, by lower-case name.
-TRACKED = frozenset(
-    {"client_encoding", "application_name", "datestyle", "timezone", "standard_conforming_strings"}
-)
+TRACKED = frozenset({"client_encoding", "application_name", "datestyle", "timezone", "standard_conforming_strings"})
 
 _IDLE = b"I"
 

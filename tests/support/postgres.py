@@ -176,8 +176,7 @@ class PostgresCluster(Server, admin.Databases):
     def _follow(self, primary: Self) -> None:
         """Become, at the next start, a standby of `primary`."""
         self.settings["primary_conninfo"] = (
-            f"host={LOOPBACK} port={primary.port} user={_SUPERUSER} password={_password()}"
-            f" application_name={self.name}"
+            f"host={LOOPBACK} port={primary.port} user={_SUPERUSER} password={_password()} application_name={self.name}"
         )
         (self.data / "standby.signal").touch()
         binaries.hand_over(self.data / "standby.signal")
@@ -194,9 +193,7 @@ class PostgresCluster(Server, admin.Databases):
         """Return when this standby has replayed all that `primary` has written until now."""
         [[position]] = primary.execute("SELECT pg_current_wal_flush_lsn()::text")
         until(
-            lambda: (
-                self.execute(f"SELECT coalesce(pg_last_wal_replay_lsn() >= '{position}', false)") == [[True]]
-            ),
+            lambda: self.execute(f"SELECT coalesce(pg_last_wal_replay_lsn() >= '{position}', false)") == [[True]],
             what=f"{self.name} has replayed {position}",
         )
 

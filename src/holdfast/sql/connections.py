@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the host that takes writes, found within the time, and the end of a connection.
+"""Connections to PostgreSQL: what the driver is told, the host that takes writes, and the end of a connection.
 
 The driver would spend the whole time on the first host of an address: one that has lost its power refuses nothing,
 it is silent. So each host is asked by itself, and the one that took writes last is asked first.
@@ -16,10 +16,12 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.failures import Kind, kind_of
 
 # What an orderly end may take, for all connections together; after it they are cut.
 _GOODBYE_SECONDS: Final = 1.0
+_CONNECT_SECONDS: Final = 3.0
 _NEXT_HOST: Final = (Kind.LOST, Kind.RETRY, Kind.DROP)
 
 
@@ -84,3 +86,47 @@ class Connections:
         """End every connection at once, in use or not: whoever waits for one gets an error."""
         for driver in list(self._drivers):
             driver.terminate()
+
+
+def promised(seconds: float | None) -> dict[str, str]:
+    """Settings that the promises need, whatever the server's defaults are."""
+    return {
+        "synchronous_commit": "on",
+        "statement_timeout": "0" if seconds is None else str(int(seconds * 1000)),
+        "lock_timeout": "10000" if seconds is None else str(int(min(2.0, seconds * 0.8) * 1000)),
+        "idle_in_transaction_session_timeout": "0" if seconds is None else "10000",
+    }
+
+
+def for_this_transaction(settings: dict[str, str]) -> str:
+    """One statement that makes the settings hold until the transaction ends."""
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+
+
+def connect_arguments(
+    address: PostgresqlAddress, *, pooled: bool = False, seconds: float | None = None
+) -> dict[str, Any]:
+    """What the driver is told when it connects.
+
+    `seconds` bounds each statement, on the server a little earlier than here, so that most time-outs are definite;
+    `None` means no bound, as migrations need it.
+    """
+    settings = {"application_name": "holdfast"}
+    if not pooled:
+        # A pooler in transaction mode refuses these: it could not keep them apart for its clients.
+        settings |= promised(seconds) | {"TimeZone": "UTC"}
+    arguments: dict[str, Any] = {
+        "dsn": address.dsn,
+        "async_creator_fn": first_that_takes_writes(address.dsn),
+        "timeout": min(_CONNECT_SECONDS, seconds or _CONNECT_SECONDS),
+        "command_timeout": None if seconds is None else seconds * 1.1,
+        "server_settings": settings,
+    }
+    if pooled:
+        # A prepared statement stays behind on a server that the next transaction does not get: so none has a name.
+        arguments |= {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
+        }
+    return arguments

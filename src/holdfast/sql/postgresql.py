@@ -27,7 +27,7 @@ from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.batches import Joined, joined_create, joined_live, joined_touch
 from holdfast.sql.calls import Answer, Calls, Reading, Writing, discard
-from holdfast.sql.connections import Connections, first_that_takes_writes
+from holdfast.sql.connections import Connections, connect_arguments, for_this_transaction, promised
 from holdfast.sql.failures import Kind, LockedOut, NotDone, Unknown, is_locked_out, kind_of
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.store import SqlStore
@@ -48,7 +48,6 @@ _LANE_SETTINGS: Final = {
 }
 # How long after a row was found locked the touches pass over such rows at once.
 _SKIPPING_SECONDS: Final = 2.0
-_CONNECT_SECONDS: Final = 3.0
 _POOL_SECONDS: Final = 2.0
 
 log = logging.getLogger("holdfast.sql")
@@ -229,8 +228,8 @@ class PostgresqlStore(SqlStore):
                 return cast("Sequence[Any]", await driver.fetch(joined.text, *arguments))
             # Behind a pooler two messages may reach two servers, unless a transaction holds them together.
             async with driver.transaction():
-                settings = _promised(_server_seconds(self._options)) | _LANE_SETTINGS
-                await driver.fetch(_for_this_transaction(settings))
+                settings = promised(_server_seconds(self._options)) | _LANE_SETTINGS
+                await driver.fetch(for_this_transaction(settings))
                 return cast("Sequence[Any]", await driver.fetch(joined.text, *arguments))
         except Exception as error:
             kind = kind_of(error)
@@ -289,7 +288,7 @@ def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> 
     )
     event.listen(engine.sync_engine, "handle_error", _mark_disconnects)
     if pooled:
-        text = _for_this_transaction(_promised(server_timeout))
+        text = for_this_transaction(promised(server_timeout))
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(text).close())
     return engine
 
@@ -303,47 +302,3 @@ def _mark_disconnects(context: ExceptionContext) -> None:
     """SQLAlchemy would keep a connection to a demoted primary for ever: to it, read-only is not a disconnect."""
     if kind_of(context.original_exception) in (Kind.DROP, Kind.LOST):
         context.is_disconnect = True
-
-
-def _promised(seconds: float | None) -> dict[str, str]:
-    """Settings that the promises need, whatever the server's defaults are."""
-    return {
-        "synchronous_commit": "on",
-        "statement_timeout": "0" if seconds is None else str(int(seconds * 1000)),
-        "lock_timeout": "10000" if seconds is None else str(int(min(2.0, seconds * 0.8) * 1000)),
-        "idle_in_transaction_session_timeout": "0" if seconds is None else "10000",
-    }
-
-
-def _for_this_transaction(settings: dict[str, str]) -> str:
-    """One statement that makes the settings hold until the transaction ends."""
-    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
-
-
-def connect_arguments(
-    address: PostgresqlAddress, *, pooled: bool = False, seconds: float | None = None
-) -> dict[str, Any]:
-    """What the driver is told when it connects.
-
-    `seconds` bounds each statement, on the server a little earlier than here, so that most time-outs are definite;
-    `None` means no bound, as migrations need it.
-    """
-    settings = {"application_name": "holdfast"}
-    if not pooled:
-        # A pooler in transaction mode refuses these: it could not keep them apart for its clients.
-        settings |= _promised(seconds) | {"TimeZone": "UTC"}
-    arguments: dict[str, Any] = {
-        "dsn": address.dsn,
-        "async_creator_fn": first_that_takes_writes(address.dsn),
-        "timeout": min(_CONNECT_SECONDS, seconds or _CONNECT_SECONDS),
-        "command_timeout": None if seconds is None else seconds * 1.1,
-        "server_settings": settings,
-    }
-    if pooled:
-        # A prepared statement stays behind on a server that the next transaction does not get: so none has a name.
-        arguments |= {
-            "statement_cache_size": 0,
-            "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": lambda: "",
-        }
-    return arguments

@@ -27,6 +27,7 @@ from sqlalchemy.schema import CreateSchema
 from holdfast.sessions.errors import HoldfastError, InvalidArgument, StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
+from holdfast.sql.connections import connect_arguments
 from holdfast.sql.failures import Kind, kind_of, to_raise
 from holdfast.sql.tables import VERSION_TABLE, Tables, tables
 from holdfast.sql.writer import engine, prepare_file, reading_engine, refuse_strange
@@ -319,8 +320,6 @@ def _change_postgresql(
 async def _on_postgresql(
     address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], Answer]
 ) -> Answer:
-    from holdfast.sql.postgresql import connect_arguments
-
     made = create_async_engine(
         "postgresql+asyncpg://",
         connect_args=connect_arguments(address, pooled=options.pooled or address.pooled),
