@@ -32,7 +32,7 @@ async def engine(migrated_database: MigratedDatabases) -> AsyncIterator[AsyncEng
 
 
 def calls(engine: AsyncEngine, deadline: float = 5.0) -> Calls:
-    return Calls(engine, where="the store", deadline=deadline)
+    return Calls(engine, connections=2, where="the store", deadline=deadline)
 
 
 async def at_rest(engine: AsyncEngine, made: Calls) -> None:

@@ -6,15 +6,15 @@ task goes on to a clean end either way, so no connection is ever left in the mid
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
-from holdfast.sql.failures import Kind, kind_of, to_raise
+from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
 
 Answer = TypeVar("Answer")
 
@@ -24,6 +24,8 @@ Writing = Callable[[Connection, bool], Answer]
 """What to do within one transaction; may be called several times. The flag says that an earlier attempt of this call
 may have been committed: then what it wanted counts as done if it is found done."""
 
+# Hardly a plain call takes long: whoever has waited so many seconds for a connection would wait longer still.
+_PATIENCE_SECONDS = 2.0
 _WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
 
 
@@ -46,17 +48,22 @@ class _Progress:
 class Calls:
     """Runs plain calls on one engine."""
 
-    def __init__(self, engine: AsyncEngine, *, where: str, deadline: float, in_transaction: bool = False) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, connections: int, where: str, deadline: float, in_transaction: bool = False
+    ) -> None:
         """Prepare it.
 
         Args:
-            engine: its pool bounds how many calls run at once.
+            engine: where the connections come from.
+            connections: how many calls run at once, so that what else the engine's pool holds stays for others.
             where: the store's name for messages.
             deadline: seconds from a call to its answer, retries included.
             in_transaction: whether reads need a transaction too, as behind a transaction pooler.
         """
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._slots = asyncio.Semaphore(connections)
+        self._patience = min(_PATIENCE_SECONDS, deadline)
         self._where = where
         self._deadline = deadline
         self._in_transaction = in_transaction
@@ -98,12 +105,25 @@ class Calls:
         if not task.cancelled():
             task.exception()
 
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the calls that may run at once. Waiting long for it is an overload."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise NotDone(Kind.BUSY, error) from error
+        try:
+            yield
+        finally:
+            self._slots.release()
+
     async def _reads(self, reading: Reading[Answer], progress: _Progress) -> Answer:
         engine = self._engine if self._in_transaction else self._autocommit
         failures = 0
         while True:
             try:
-                async with _connected(engine) as connection:
+                async with self._slot(), _connected(engine) as connection:
                     return await connection.run_sync(reading)
             except Exception as error:
                 failures += 1
@@ -113,7 +133,7 @@ class Calls:
         failures = 0
         while True:
             try:
-                async with _connected(self._engine) as connection:
+                async with self._slot(), _connected(self._engine) as connection:
                     answer = await connection.run_sync(writing, progress.may_have_committed)
                     if progress.abandoned:
                         await connection.rollback()

@@ -235,6 +235,7 @@ def _advice(error: BaseException) -> str:
         "57P03": "it is starting up or shutting down",
         "ClientConfigurationError": "an option of its address is wrong; sslmode=verify-full needs sslrootcert, for one",
         "FileNotFoundError": "its socket, or a certificate that its address names, is not there",
+        "BlockingIOError": "another process keeps writing to it, or hangs while it does",
         "gaierror": "the host name does not resolve; check the address",
         "ConnectionRefusedError": "nobody listens there; check host and port, and whether the server runs",
         "TimeoutError": "it does not answer; check host and port, and the network between",

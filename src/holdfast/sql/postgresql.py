@@ -82,7 +82,13 @@ class PostgresqlStore(SqlStore):
         deadline = self._options.deadline
         self._engine = _engine(self._address, self._options, self._pooled)
         self._connections = Connections(self._engine)
-        self._calls = Calls(self._engine, where=self._where, deadline=deadline, in_transaction=self._pooled)
+        self._calls = Calls(
+            self._engine,
+            connections=self._options.connections,
+            where=self._where,
+            deadline=deadline,
+            in_transaction=self._pooled,
+        )
         self._joined_touch = joined_touch(self._tables, statements, policy)
         self._joined_touch_skipping = joined_touch(self._tables, statements, policy, skip_locked=True)
         self._joined_live = joined_live(self._tables, statements, policy)
@@ -115,6 +121,7 @@ class PostgresqlStore(SqlStore):
                 lane.connection = lane.driver = None
         await self._connections.dispose()
         self._engine = None
+        self._statements = None
 
     async def _finish(self) -> None:
         await self._touches.close()
@@ -285,6 +292,8 @@ def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> 
         max_overflow=0,
         pool_timeout=min(_POOL_SECONDS, options.deadline),
         pool_recycle=1800,
+        # A value is a user's: no error text may hold one.
+        hide_parameters=True,
     )
     event.listen(engine.sync_engine, "handle_error", _mark_disconnects)
     if pooled:

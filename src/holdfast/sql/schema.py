@@ -324,6 +324,7 @@ async def _on_postgresql(
         "postgresql+asyncpg://",
         connect_args=connect_arguments(address, pooled=options.pooled or address.pooled),
         poolclass=NullPool,
+        hide_parameters=True,
     )
     try:
         async with made.begin() as connection:

@@ -64,7 +64,7 @@ class SqliteStore(SqlStore):
             self._send, [self._writer], where=self._where, deadline=deadline, repeatable=False
         )
         self._readers = _readers(self._address.path)
-        self._calls = Calls(self._readers, where=self._where, deadline=deadline)
+        self._calls = Calls(self._readers, connections=_READERS, where=self._where, deadline=deadline)
         try:
             await self._in_thread(self._writer.open)
             await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
@@ -86,6 +86,7 @@ class SqliteStore(SqlStore):
         await self._in_thread(self._writer.close)
         self._thread.shutdown(wait=True)
         self._thread = None
+        self._statements = None
 
     async def ping(self) -> datetime:
         """See `Store`. While the last write failed on the disk, this one has to reach it."""
@@ -118,9 +119,12 @@ class SqliteStore(SqlStore):
     async def _read(self, reading: Reading[Answer]) -> Answer:
         """See `Store`. An answer counts only while the file is still the one in place."""
         try:
-            return await self._calls.read(reading)
-        finally:
+            answer = await self._calls.read(reading)
+        except Exception:
             self._writer.refuse_replaced()
+            raise
+        self._writer.refuse_replaced()
+        return answer
 
     async def _write(self, writing: Writing[Answer]) -> Answer:
         return cast("Answer", await self._writes.call(writing))
@@ -164,7 +168,7 @@ def _readers(path: Path) -> AsyncEngine:
         poolclass=AsyncAdaptedQueuePool,
         pool_size=_READERS,
         max_overflow=0,
-        pool_timeout=2.0,
+        hide_parameters=True,
         connect_args={"timeout": 0.5},
     )
 

@@ -13,7 +13,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
-    Delete,
     Insert,
     LargeBinary,
     Select,
@@ -437,10 +436,19 @@ class Statements:
         )
 
     @cached_property
-    def delete_tickets(self) -> Delete:
-        """Delete tickets past their time."""
+    def delete_tickets(self) -> ReturningDelete[*tuple[Any, ...]]:
+        """Delete some tickets past their time, passing over rows that others hold."""
         tickets = self._tables.tickets
-        return delete(tickets).where(tickets.c.expires_at <= self._begun)
+        batch = (
+            select(tickets.c.digest)
+            .where(tickets.c.expires_at <= self._begun)
+            .order_by(tickets.c.expires_at)
+            .limit(bindparam("limit"))
+            .with_for_update(skip_locked=True)
+            .cte("batch")
+            .prefix_with("MATERIALIZED")
+        )
+        return delete(tickets).where(tickets.c.digest.in_(select(batch.c.digest))).returning(tickets.c.digest)
 
     def _ago(self, name: str) -> ColumnElement[datetime]:
         return type_coerce(self._begun - bindparam(name, type_=Span()), Instant())

@@ -243,13 +243,13 @@ class SqlStore(ABC):
 
     async def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
         """See `Store`."""
-        sessions, tickets, there = self._sql.delete_ended, self._sql.delete_tickets, self._sql.created
+        sessions, there = self._sql.delete_ended, self._sql.created
+        await self._delete_tickets(limit)
         values = self._bind(limit=limit, older_than=older_than, reasons=list(reasons), hooks_lease=HOOKS_EXPECTED_FOR)
 
         deleted: set[UUID] = set()
 
         def writing(connection: Connection, again: bool) -> int:
-            connection.execute(tickets, self._bind())
             found = set(connection.scalars(sessions, values).all())
             if again and (lost := deleted - found):
                 # What an attempt of unknown outcome did delete belongs to this call's answer too.
@@ -258,6 +258,12 @@ class SqlStore(ABC):
             return len(found)
 
         return await self._write(writing)
+
+    async def _delete_tickets(self, limit: int) -> None:
+        # In batches and transactions of their own: a heap of old tickets must not keep the sessions from being deleted.
+        statement, values = self._sql.delete_tickets, self._bind(limit=limit)
+        while await self._write(lambda connection, _: len(connection.execute(statement, values).all())) == limit:
+            pass
 
 
 def _record(row: Row[Any] | None) -> Record | None:

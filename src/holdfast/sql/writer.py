@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
+from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.dialects import sqlite as sqlite_dialect
@@ -63,12 +64,15 @@ class Writer:
         self._lock = -1
         self._files: list[tuple[int, int] | None] = []
         self._next_checkpoint = 0.0
-        self.failing = False
-        """Whether the last write that reached the disk failed: then a ping has to write to be believed."""
+        self.failing = True
+        """Whether no write has reached the disk since one failed, or since the start: then a ping has to write to be
+        believed. On a read-only file SQLite begins a transaction all the same.
+        """
 
     def open(self) -> None:
         """Connect. The file is there already."""
         self._lock = _open_lock(self._path)
+        _writers.add(self)
         self._engine = engine(self._path)
         self._connection = self._engine.connect()
         self._driver = _driver(self._connection)
@@ -84,6 +88,10 @@ class Writer:
                 self._connection = None
             self._engine.dispose()
             self._engine = None
+        self.let_go_of_lock()
+
+    def let_go_of_lock(self) -> None:
+        """Close the lock's file, in a forked child too: a lock is held until the last who inherited it closed it."""
         if self._lock != -1:
             os.close(self._lock)
             self._lock = -1
@@ -106,7 +114,7 @@ class Writer:
                 answers = self._answers(batch.begin())
             except BaseException as error:
                 self._roll_back()
-                self.failing = kind_of(error) in (Kind.FULL, Kind.LOST, Kind.REFUSED)
+                self.failing |= kind_of(error) in (Kind.FULL, Kind.LOST, Kind.REFUSED)
                 raise NotDone(_definite(kind_of(error)), error) from error
             try:
                 self._driver.execute("COMMIT")
@@ -239,6 +247,17 @@ class Writer:
                 self._driver.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchall()
 
 
+_writers: WeakSet[Writer] = WeakSet()
+
+
+def _let_go_in_child() -> None:
+    for writer in list(_writers):
+        writer.let_go_of_lock()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
 class _Touch:
     """The touch on the driver's own connection: it is most of what a writer does."""
 
@@ -270,6 +289,7 @@ def engine(path: Path) -> Engine:
         poolclass=StaticPool,
         # The driver must not begin transactions by itself: a deferred one that reads and then writes fails at once.
         isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
         connect_args={"check_same_thread": False, "timeout": _BUSY_MILLISECONDS / 1000},
     )
 
@@ -296,6 +316,7 @@ def reading_engine(path: Path) -> Engine:
         creator=lambda: sqlite3.connect(uri, uri=True, timeout=seconds, check_same_thread=False),
         poolclass=StaticPool,
         isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
     )
 
 
