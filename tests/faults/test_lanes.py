@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import time
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -99,7 +100,8 @@ async def test_a_forked_child_does_not_keep_the_file_locked(tmp_path: Path) -> N
     path = tmp_path / "sessions.db"
     async with SessionManager(path, sweep_interval=None) as dying:
         writer = dying.store._writer  # type: ignore[attr-defined]  # of SQLite
-        writer._turn().__enter__()
+        turn = ExitStack()
+        turn.enter_context(writer._turn())
         child = os.fork()
         if child == 0:
             signal.pause()
@@ -111,3 +113,5 @@ async def test_a_forked_child_does_not_keep_the_file_locked(tmp_path: Path) -> N
         finally:
             os.kill(child, signal.SIGKILL)
             await asyncio.to_thread(os.waitpid, child, 0)
+            with suppress(OSError):
+                turn.close()
