@@ -5,7 +5,6 @@ task goes on to a clean end either way, so no connection is ever left in the mid
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
-from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
+from holdfast.sql.failures import WORTH_REPEATING, Kind, NotDone, kind_of, pause, to_raise
 
 Answer = TypeVar("Answer")
 
@@ -26,7 +25,6 @@ may have been committed: then what it wanted counts as done if it is found done.
 
 # Hardly a plain call takes long: whoever has waited so many seconds for a connection would wait longer still.
 _PATIENCE_SECONDS = 2.0
-_WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
 
 
 class _Progress:
@@ -159,10 +157,10 @@ class Calls:
         if kind is Kind.BUG:
             raise error
         late = progress.abandoned or asyncio.get_running_loop().time() >= progress.deadline
-        if kind not in _WORTH_REPEATING or late:
+        if kind not in WORTH_REPEATING or late:
             raise to_raise(error, self._where) from error
         progress.last_failure = error
-        await asyncio.sleep(random.uniform(0, min(0.5, 0.01 * 2**failures)))  # noqa: S311 - jitter, no secret
+        await asyncio.sleep(pause(failures))
 
 
 class _connected:  # noqa: N801 - it reads as a statement

@@ -17,12 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from holdfast.sql.address import PostgresqlAddress
-from holdfast.sql.failures import Kind, kind_of
+from holdfast.sql.failures import WORTH_REPEATING, kind_of
 
 # What an orderly end may take, for all connections together; after it they are cut.
 _GOODBYE_SECONDS: Final = 1.0
 _CONNECT_SECONDS: Final = 3.0
-_NEXT_HOST: Final = (Kind.LOST, Kind.RETRY, Kind.DROP)
 
 
 def first_that_takes_writes(dsn: str) -> Callable[..., Awaitable[Any]]:
@@ -39,7 +38,7 @@ def first_that_takes_writes(dsn: str) -> Callable[..., Awaitable[Any]]:
             try:
                 connection = await asyncpg.connect(**(arguments | {"dsn": address, "timeout": timeout / len(single)}))
             except Exception as error:
-                if kind_of(error) not in _NEXT_HOST:
+                if kind_of(error) not in WORTH_REPEATING:
                     raise
                 failure = error
             else:

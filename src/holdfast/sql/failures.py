@@ -4,6 +4,7 @@ The question that decides everything is whether the database may have done it. A
 a lost connection or a time-out after sending says nothing, and then it depends on how far the call had come.
 """
 
+import random
 import sqlite3
 from collections.abc import Iterator
 from enum import StrEnum
@@ -47,6 +48,18 @@ class Kind(StrEnum):
     """Not done: the database refused a statement for a reason that we did not foresee."""
     BUG = "bug"
     """None of the above: it did not come from the database, and says nothing about what that did."""
+
+
+WORTH_REPEATING: Final = (Kind.RETRY, Kind.DROP, Kind.LOST)
+"""Failures after which the same may succeed on another connection, or in a moment."""
+
+
+def pause(failures: int) -> float:
+    """Seconds to wait before another attempt, after so many failures in a row: growing to half a second.
+
+    Full jitter, so that lanes and servers do not come back together.
+    """
+    return random.uniform(0, min(0.5, 0.01 * 2**failures))  # noqa: S311 - it guards nothing
 
 
 class NotDone(Exception):

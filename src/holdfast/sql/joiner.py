@@ -14,13 +14,12 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from holdfast.sessions.errors import OutcomeUnknown, Overloaded, StoreUnavailable
-from holdfast.sql.failures import Kind, NotDone, Unknown, is_locked_out, kind_of, to_raise
+from holdfast.sql.failures import WORTH_REPEATING, Kind, NotDone, Unknown, is_locked_out, kind_of, pause, to_raise
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Lane = TypeVar("Lane")
 
-_WORTH_REPEATING = (Kind.RETRY, Kind.DROP, Kind.LOST)
 _ONE_IS_BAD = (Kind.INPUT, Kind.DEFECT)
 _REST_SECONDS = 0.1
 
@@ -156,8 +155,7 @@ class Joiner(Generic[Lane, Item, Answer]):
                 failures = failures + 1 if again else 0
                 if again:
                     self._queue.extendleft(call for call in reversed(again) if not call.answer.done())
-                    # Full jitter, so that lanes and servers do not come back together.
-                    await asyncio.sleep(random.uniform(0, min(0.5, 0.01 * 2**failures)))  # noqa: S311 - no secret
+                    await asyncio.sleep(pause(failures))
         finally:
             self._free.append(lane)
 
@@ -188,7 +186,7 @@ class Joiner(Generic[Lane, Item, Answer]):
                 # It has kept the lane waiting once; others come first now.
                 self._rest(batch.calls[0], failure, 5 * _REST_SECONDS)
                 return []
-            if failure.kind in _WORTH_REPEATING:
+            if failure.kind in WORTH_REPEATING:
                 return batch.calls
             self._fail(batch.calls, partial(to_raise, failure, self._where))
             return []
@@ -221,8 +219,8 @@ class Joiner(Generic[Lane, Item, Answer]):
     def _rest(self, call: "_Call[Item, Answer]", failure: NotDone, seconds: float) -> None:
         """Send a call again a little later, without keeping the lane from others meanwhile."""
         self._resting[call] = failure
-        pause = random.uniform(seconds / 2, seconds)  # noqa: S311 - jitter, no secret
-        asyncio.get_running_loop().call_later(pause, self._rested, call)
+        rest = random.uniform(seconds / 2, seconds)  # noqa: S311 - jitter, no secret
+        asyncio.get_running_loop().call_later(rest, self._rested, call)
 
     def _rested(self, call: "_Call[Item, Answer]") -> None:
         del self._resting[call]
@@ -257,7 +255,7 @@ class Joiner(Generic[Lane, Item, Answer]):
 
     def _not_sent(self) -> BaseException:
         # Another batch's bad value or defect is not what kept this call waiting.
-        if self._last_failure is not None and kind_of(self._last_failure) in _WORTH_REPEATING:
+        if self._last_failure is not None and kind_of(self._last_failure) in WORTH_REPEATING:
             return to_raise(self._last_failure, self._where)
         return StoreUnavailable(f"{self._where} was too busy to take the call within {self._deadline:g} s")
 
