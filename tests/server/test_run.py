@@ -1,11 +1,14 @@
 """Real processes on real ports: what uvicorn, signals and sockets make of the application."""
 
+import http.client
 import json
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +138,26 @@ def test_a_stopping_server_finishes_what_it_began(tmp_path: Path) -> None:
         assert server.process.returncode == 0
 
 
+def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
+    """Ctrl-C twice: a request under way is given up, and the log has a sentence and no traceback."""
+    with serving(TESTING, tmp_path, **CREDENTIALS) as server:
+        with socket.create_connection((LOOPBACK, server.port), timeout=30) as connection:
+            connection.sendall(
+                f"POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {APPLICATION}\r\n"
+                "Content-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n".encode()
+            )
+            assert connection.recv(1024).startswith(b"HTTP/1.1 100")
+            server.process.send_signal(signal.SIGINT)
+            until(lambda: "stopping" in server.log.read_text(), what="the server stops")
+            server.process.send_signal(signal.SIGINT)
+            # Far less than the twenty seconds that a request under way is given.
+            assert server.process.wait(10) == 0
+        log = server.log.read_text()
+        assert "stopped at once" in log
+        assert "ERROR" not in log
+        assert "Traceback" not in log
+
+
 @pytest.mark.parametrize("target", ["http://evil.example/api/v1/stats", "/api/v1/stats#x", "//evil/api/v1/stats"])
 def test_odd_request_targets_never_pass(tmp_path: Path, target: str) -> None:
     """S-62: absolute targets and odd Host headers do not change what a route asks for."""
@@ -170,6 +193,23 @@ def test_a_real_flood_of_bytes_is_cut_off(tmp_path: Path) -> None:
         assert server.speak(declared).startswith(b"HTTP/1.1 413")
         assert server.speak(b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000).startswith(b"HTTP/1.1 4")
         assert server.client.get("/healthz").status_code == 200
+
+
+def test_answers_on_one_connection_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """Head and body of an answer leave at once: no delayed acknowledgement, 40 ms long, in between."""
+    with serving(TESTING, tmp_path, **CREDENTIALS) as server:
+        connection = http.client.HTTPConnection(LOOPBACK, server.port, timeout=30)
+        connection.connect()
+        first = connection.sock
+        lengths = []
+        for _ in range(20):
+            began = time.perf_counter()
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b'{"alive":true}'
+            lengths.append(time.perf_counter() - began)
+            assert connection.sock is first
+        connection.close()
+    assert statistics.median(lengths) < 0.020, lengths
 
 
 def test_the_answers_do_not_name_the_software(tmp_path: Path) -> None:

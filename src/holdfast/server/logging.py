@@ -59,6 +59,7 @@ def configure(level: str, json_lines: bool, stream: Any = None) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
+        logger.disabled = False
         logger.propagate = True
     # What they say at every start and stop is said by us, in one line each.
     for name in ("uvicorn.error", "alembic"):
