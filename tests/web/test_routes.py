@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
+from holdfast.sessions.manager import MAX_PAGE
 from holdfast.web.bodies import CreatedAnswer, DevicesAnswer, PageAnswer, SessionAnswer, StatsAnswer, ValidateAnswer
 from tests.web.api import APPLICATION, OPERATOR, Api, running
 
@@ -98,13 +101,16 @@ async def test_devices_lists_the_users_sessions_and_marks_this_one(api: Api) -> 
     assert page["next"] == page["sessions"][0]["id"]
     rest = (await api.ask("GET", f"sessions/current/devices?limit=1&after={page['next']}", second["token"])).json()
     assert {page["next"], rest["sessions"][0]["id"]} == {first["id"], second["id"]}
+    assert rest["next"] is None
 
 
 async def test_an_anonymous_session_sees_only_itself(api: Api) -> None:
     """Sessions without a user are nobody's devices but their own."""
     mine, other = await api.create(None), await api.create(None)
-    devices = (await api.ask("GET", "sessions/current/devices", mine["token"])).json()["sessions"]
-    assert [device["id"] for device in devices] == [mine["id"]]
+    for query in ("", "?limit=1"):
+        page = (await api.ask("GET", f"sessions/current/devices{query}", mine["token"])).json()
+        assert [device["id"] for device in page["sessions"]] == [mine["id"]]
+        assert page["next"] is None
     response = await api.ask("DELETE", f"sessions/current/devices/{other['id']}", mine["token"])
     assert response.status_code == 404
     assert await api.show(other["id"]) is not None
@@ -184,6 +190,22 @@ async def test_the_operator_sees_and_ends_sessions(api: Api) -> None:
     assert (await api.ask("DELETE", f"sessions/{first['id']}", OPERATOR)).status_code == 204
     assert (await api.ask("DELETE", f"sessions/{first['id']}", OPERATOR)).status_code == 404
     assert await api.show(first["id"]) is None
+
+
+@pytest.mark.parametrize("limit", [2, MAX_PAGE])
+async def test_a_full_last_page_is_the_last(api: Api, limit: int) -> None:
+    """`next` is null when nothing follows, also behind a page that is exactly full, and at the largest limit."""
+    for number in range(limit):
+        last = await api.manager.create_session("u1", {"number": number})
+    for path, credential in (("sessions", OPERATOR), ("sessions/current/devices", last.token)):
+        page = (await api.ask("GET", f"{path}?limit={limit}", credential)).json()
+        assert (len(page["sessions"]), page["next"]) == (limit, None)
+    await api.manager.create_session("u1")
+    for path, credential in (("sessions", OPERATOR), ("sessions/current/devices", last.token)):
+        page = (await api.ask("GET", f"{path}?limit={limit}", credential)).json()
+        assert (len(page["sessions"]), page["next"]) == (limit, page["sessions"][-1]["id"])
+        rest = (await api.ask("GET", f"{path}?limit={limit}&after={page['next']}", credential)).json()
+        assert (len(rest["sessions"]), rest["next"]) == (1, None)
 
 
 async def test_cleanup_removes_what_has_expired(api: Api) -> None:

@@ -17,6 +17,7 @@ from holdfast.web.bodies import (
     session_body,
 )
 from holdfast.web.credentials import Guard, operator_scheme
+from holdfast.web.pages import read_page
 from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
 
 _TAGS: Final = ["operator"]
@@ -42,8 +43,7 @@ def add_operator_routes(router: APIRouter, manager: SessionManager, guard: Guard
         after: Annotated[UUID | None, Query(description="The `next` of the page before.")] = None,
     ) -> Response:
         """Live sessions, oldest first, in pages."""
-        found = await manager.list_sessions(user_id, limit, None if after is None else str(after))
-        following = found[-1].id if len(found) == limit else None
+        found, following = await read_page(manager, user_id, limit, after)
         return answer({"sessions": [session_body(each) for each in found], "next": following})
 
     @router.post(

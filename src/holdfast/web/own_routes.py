@@ -22,6 +22,7 @@ from holdfast.web.bodies import (
 )
 from holdfast.web.credentials import Guard, session_scheme
 from holdfast.web.options import RouterOptions
+from holdfast.web.pages import read_page
 from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
 
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {
@@ -80,11 +81,11 @@ def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, opt
     ) -> Response:
         """The live sessions of this session's user. An anonymous session sees itself only."""
         current = await opened(token)
-        found = [current]
+        found, following = [current], None
         if current.user_id is not None:
-            found = await manager.list_sessions(current.user_id, limit, None if after is None else str(after))
+            found, following = await read_page(manager, current.user_id, limit, after)
         devices = [{**session_body(each), "current": each.id == current.id} for each in found]
-        return answer({"sessions": devices, "next": found[-1].id if len(found) == limit else None})
+        return answer({"sessions": devices, "next": following})
 
     @router.delete("/sessions/current/devices/{id:uuid}", status_code=204, responses=_MISSING, tags=["own session"])
     async def end_device(token: Annotated[str, Depends(own_token)], id: UUID) -> Response:
