@@ -29,6 +29,8 @@ def serve(
         end(USAGE, "--sqlite and --postgres exclude each other: one database serves")
     settings = read_settings(sqlite, postgres, host=host, port=port)
     if dev and postgres is None and sqlite is None:
+        if settings.database_url is not None:
+            complain("DATABASE_URL is not used with --dev; add --postgres, or --sqlite, to name a database")
         settings = read_settings(settings.sqlite_path or Path("data/sessions.db"), host=host, port=port)
     try:
         from holdfast.server import run
@@ -40,8 +42,11 @@ def serve(
         run.serve(settings)
         return
     settings, made = run.for_development(settings)
-    for name, value in made.items():
-        # Shown this once, on the terminal of whoever started it; no log ever has them.
-        complain(f"made for this run: {name}={value}")
-    complain("the interface is described, and can be tried, at the address below under /docs")
-    run.serve(settings, run.development_app(settings))
+
+    def show() -> None:
+        for name, value in made.items():
+            # Shown this once, on the terminal of whoever started it; no log ever has them.
+            complain(f"made for this run: {name}={value}")
+        complain("the interface is described, and can be tried, at the address below under /docs")
+
+    run.serve(settings, run.development_app(settings), show)

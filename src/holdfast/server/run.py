@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
@@ -43,8 +44,10 @@ class _Server(uvicorn.Server):
             logging.getLogger("uvicorn.error").disabled = True
 
 
-def serve(settings: Settings, app: FastAPI | None = None) -> None:
+def serve(settings: Settings, app: FastAPI | None = None, on_listening: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests under way and return.
+
+    `on_listening` is called once nobody else can have the address any more, before the first request.
 
     Raises `InvalidArgument` when it must not or cannot listen there, and `StoreRefused` when the store must
     not be used as it is. A store that cannot be reached is waited for.
@@ -82,6 +85,7 @@ def serve(settings: Settings, app: FastAPI | None = None) -> None:
     # uvicorn raises the signal again once it has stopped; the default handler would make that a violent end.
     signal.signal(signal.SIGTERM, lambda *_: None)
     host, port = listener.getsockname()[:2]
+    on_listening()
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     with listener, suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
@@ -160,8 +164,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server(address, family=family, backlog=_BACKLOG)
     except OSError as error:
         # `strerror` of a failed bind repeats the address; that of a failed look-up is the only one there is.
-        known = error.errno is not None and not isinstance(error, socket.gaierror)
-        reason = os.strerror(error.errno) if known else error.strerror or str(error)
+        failed_bind = error.errno is not None and not isinstance(error, socket.gaierror)
+        reason = os.strerror(error.errno or 0) if failed_bind else error.strerror or str(error)
         raise InvalidArgument(f"cannot listen on {host} port {port}: {reason}") from None
     # Accepted sockets inherit it. asyncio sets it only on sockets made with the protocol named, which this one is not.
     # Without it the body of an answer waits, behind its head, for the client's delayed acknowledgement: 40 ms each.

@@ -70,9 +70,12 @@ def main() -> None:
     parser.add_argument("--database", help="an address; without it, sessions are kept in memory")
     arguments = parser.parse_args()
     settings, made = for_development(replace(Settings.from_environment(), host="127.0.0.1", port=arguments.port))
-    for name, value in made.items():
-        sys.stderr.write(f"{name}={value}\n")
-    serve(settings, create_test_app(settings, arguments.database))
+
+    def show() -> None:
+        for name, value in made.items():
+            sys.stderr.write(f"{name}={value}\n")
+
+    serve(settings, create_test_app(settings, arguments.database), show)
 
 
 if __name__ == "__main__":
