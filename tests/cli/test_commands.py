@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.cli.command import environment, run
+from tests.support.fixtures import DatabaseFactory
 
 UNREACHABLE = "postgresql://holdfast:hunter2@127.0.0.1:1/app"
 SECRET = "a-secret-of-more-than-thirty-two-characters"
@@ -56,6 +58,8 @@ def test_the_installed_command_is_the_module(tmp_path: Path) -> None:
         ("serve", "--sqlite", "a", "--postgres", "postgresql://b"),
         ("db", "nonsense"),
         ("db", "check", "--sqlite", "a", "--postgres", "postgresql://b"),
+        ("db", "upgrade", "--sqlite", "a", "--to", "nonsense"),
+        ("db", "upgrade", "--sql", "--to", "nonsense"),
     ],
 )
 def test_mistakes_in_arguments_end_with_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
@@ -108,6 +112,22 @@ def test_the_schema_is_upgraded_and_checked(tmp_path: Path) -> None:
     assert (good.returncode, json.loads(good.stdout)) == (0, {"problem": None})
     again = run("db", "upgrade", *file, "--json", folder=tmp_path)
     assert (again.returncode, json.loads(again.stdout)) == (0, {"revision": "head"})
+
+
+def test_a_database_that_does_not_let_us_look_is_no_difference(
+    tmp_path: Path, postgres_database: DatabaseFactory
+) -> None:
+    """A wrong password and a database that is not there are refusals: 4. Tables that are not there are 3."""
+    address = postgres_database()
+    assert run("db", "check", folder=tmp_path, DATABASE_URL=address).returncode == 3
+    wrong = urlsplit(address)
+    for changed in (
+        wrong._replace(netloc=f"{wrong.username}:hunter2@{wrong.hostname}:{wrong.port}").geturl(),
+        wrong._replace(path="/no_such_database").geturl(),
+    ):
+        shown = run("db", "check", "--json", folder=tmp_path, DATABASE_URL=changed)
+        assert (shown.returncode, shown.stdout) == (4, ""), shown.stderr
+        assert "hunter2" not in shown.stderr
 
 
 def test_the_schema_is_printed_as_sql(tmp_path: Path) -> None:
