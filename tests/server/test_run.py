@@ -1,5 +1,6 @@
 """Real processes on real ports: what uvicorn, signals and sockets make of the application."""
 
+import asyncio
 import http.client
 import json
 import signal
@@ -9,19 +10,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from holdfast.server.run import check_exposure, for_development
+from holdfast.server.run import _listen, check_exposure, for_development
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.settings import Settings
+from holdfast.sql import schema
 from tests.cli.command import COMMAND, environment
 from tests.support.polling import until
 from tests.support.ports import LOOPBACK, free_port
+from tests.support.postgres import PostgresCluster
 from tests.web.api import APPLICATION, OPERATOR, bearer
 
 TESTING = [sys.executable, "-m", "holdfast.server.testing"]
@@ -212,6 +215,14 @@ def test_answers_on_one_connection_do_not_wait_for_each_other(tmp_path: Path) ->
     assert statistics.median(lengths) < 0.020, lengths
 
 
+def test_accepted_connections_send_at_once() -> None:
+    """TCP_NODELAY is on the listener and on what it accepts: not every kernel delays where the test above looks."""
+    with _listen(LOOPBACK, 0) as listener, socket.create_connection(listener.getsockname()[:2]):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
 def test_the_answers_do_not_name_the_software(tmp_path: Path) -> None:
     """No Server header; a Date header as HTTP wants it."""
     with serving(TESTING, tmp_path, **CREDENTIALS) as server:
@@ -233,7 +244,8 @@ def test_the_test_servers_clock_moves(tmp_path: Path) -> None:
 
 def test_the_development_profile_shows_its_credentials_once(tmp_path: Path) -> None:
     """`serve --dev` runs on loopback and SQLite, prints the credentials it made, and leads to the documentation."""
-    with serving([*COMMAND, "serve", "--dev"], tmp_path) as server:
+    unused = f"postgresql://holdfast:hunter2@{LOOPBACK}:{free_port()}/app"
+    with serving([*COMMAND, "serve", "--dev"], tmp_path, DATABASE_URL=unused) as server:
         shown = dict(
             line.removeprefix("holdfast: made for this run: ").split("=", 1)
             for line in server.log.read_text().splitlines()
@@ -247,6 +259,8 @@ def test_the_development_profile_shows_its_credentials_once(tmp_path: Path) -> N
         assert (front.status_code, front.headers["location"]) == (307, "docs")
         assert (tmp_path / "data" / "sessions.db").exists()
         log = server.log.read_text()
+        assert log.startswith("holdfast: DATABASE_URL is not used with --dev")
+        assert "hunter2" not in log
         assert all(log.count(value) == 1 for value in shown.values())
 
 
@@ -265,12 +279,39 @@ def test_a_server_without_its_database_is_alive_and_not_ready(tmp_path: Path) ->
         assert "hunter2" not in server.log.read_text()
 
 
-def test_a_taken_port_is_a_refusal(tmp_path: Path) -> None:
-    """A port that somebody else has is exit code 4 and a sentence."""
+def test_readiness_follows_a_real_database(tmp_path: Path, broken_postgres: Callable[..., PostgresCluster]) -> None:
+    """A killed or frozen database is noticed within 5 s and found again within 10 s, by the same process."""
+    cluster = broken_postgres()
+    asyncio.run(schema.upgrade(cluster.address()))
+    with serving([*COMMAND, "serve"], tmp_path, DATABASE_URL=cluster.address(), **CREDENTIALS) as server:
+
+        def seconds_until(status: int, began: float, limit: float) -> float:
+            until(
+                lambda: server.client.get("/readyz").status_code == status, what=f"/readyz is {status}", deadline=limit
+            )
+            return time.monotonic() - began
+
+        seconds_until(200, time.monotonic(), 30)
+        for harm, mend in ((cluster.kill, cluster.start), (cluster.freeze, cluster.thaw)):
+            began = time.monotonic()
+            harm()
+            assert seconds_until(503, began, 10) < 5
+            assert server.client.get("/readyz").json() == {"ready": False, "reason": "unavailable"}
+            assert server.client.get("/healthz").status_code == 200
+            mend()
+            assert seconds_until(200, time.monotonic(), 15) < 10
+            created = server.client.post("/api/v1/sessions", json={}, headers=bearer(APPLICATION))
+            assert created.status_code == 201
+        assert server.process.poll() is None
+
+
+@pytest.mark.parametrize("options", [(), ("--dev",)], ids=["plain", "dev"])
+def test_a_taken_port_is_a_refusal(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A port that somebody else has is exit code 4 and one sentence; credentials are not made for nothing."""
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
         shown = subprocess.run(
-            [*COMMAND, "serve", "--port", str(port)],
+            [*COMMAND, "serve", *options, "--port", str(port)],
             cwd=tmp_path,
             env=environment(),
             capture_output=True,
@@ -279,8 +320,7 @@ def test_a_taken_port_is_a_refusal(tmp_path: Path) -> None:
             check=False,
         )
     assert shown.returncode == 4
-    assert f"cannot listen on 127.0.0.1 port {port}" in shown.stderr
-    assert "Traceback" not in shown.stderr
+    assert shown.stderr == f"holdfast: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
 def test_a_foreign_file_ends_the_process(tmp_path: Path) -> None:
