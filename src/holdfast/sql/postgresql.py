@@ -215,9 +215,15 @@ class PostgresqlStore(SqlStore):
         missing = [record.id for record in records if record.id not in created]
         if missing:
             # An earlier attempt of ours was committed although its answer was lost.
-            statement, values = self._sql.created, self._bind(ids=missing)
+            durable, statement, values = self._sql.durable, self._sql.created, self._bind(ids=missing)
+
+            def finding(connection: Connection, _: bool) -> Sequence[Any]:
+                # That attempt may not have reached a standby yet, and this batch wrote nothing that would wait for it.
+                connection.scalars(durable).one()
+                return connection.execute(statement, values).all()
+
             try:
-                earlier = await self._calls.read(lambda connection: connection.execute(statement, values).all())
+                earlier = await self._calls.write(finding)
             except HoldfastError as error:
                 # Not to be mistaken for a failure of the batch, which is committed.
                 raise Unknown(error) from error

@@ -199,6 +199,17 @@ class Statements:
         """Whether this store accepts writes."""
         return select(self._tables.control.c.authority)
 
+    @cached_property
+    def durable(self) -> Select[Any]:
+        """PostgreSQL: let this transaction's commit wait for the standbys, also if it finds nothing left to write.
+
+        Only a transaction that has written waits, and a row lock is written to the log. Having waited it knows that
+        all that was committed before it is there too. This row, because it is always there; this lock, because it
+        lets everybody else have theirs, an update too. On SQLite it locks nothing, and need not.
+        """
+        control = self._tables.control.c
+        return select(control.id).where(control.id == 1).with_for_update(read=True, key_share=True)
+
     # Writing: every one but `create` and `create_ticket` is conditional on a row that is there
 
     @cached_property

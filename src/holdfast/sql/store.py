@@ -117,10 +117,25 @@ class SqlStore(ABC):
 
     # Writing
 
+    async def _write_durably(self, writing: Writing[Answer]) -> Answer:
+        """As `_write`, but a repeat that finds its work done, or remembers it, waits for a standby all the same.
+
+        A commit whose wait for a standby was cut short is committed here and not there. The repeat then finds nothing
+        left to do, and would be acknowledged on the word of a server that may be gone in a moment.
+        """
+        durable = self._sql.durable
+
+        def durably(connection: Connection, again: bool) -> Answer:
+            if again:
+                connection.scalars(durable).one()
+            return writing(connection, again)
+
+        return await self._write(durably)
+
     async def extend(self, key: Key, by: timedelta) -> datetime | None:
         """See `Store`."""
         statement, values = self._sql.extend, self._bind(key, by=by)
-        return await self._write(lambda connection, _: connection.scalars(statement, values).one_or_none())
+        return await self._write_durably(lambda connection, _: connection.scalars(statement, values).one_or_none())
 
     async def rotate(self, digest: TokenDigest, successor: TokenDigest) -> Record | None:
         """See `Store`."""
@@ -132,12 +147,14 @@ class SqlStore(ABC):
             # A successor that is there already is this very call's earlier attempt: nobody else knows it.
             return _record(row or connection.execute(found, self._bind(successor)).one_or_none())
 
-        return await self._write(writing)
+        return await self._write_durably(writing)
 
     async def set_metadata(self, key: Key, version: int, metadata: str) -> Record | None:
         """See `Store`."""
         statement, values = self._sql.set_metadata, self._bind(key, version=version, text=metadata)
-        return await self._write(lambda connection, _: _record(connection.execute(statement, values).one_or_none()))
+        return await self._write_durably(
+            lambda connection, _: _record(connection.execute(statement, values).one_or_none())
+        )
 
     async def end(self, key: Key, reason: EndReason) -> End | None:
         """See `Store`."""
@@ -150,7 +167,7 @@ class SqlStore(ABC):
             ends = _ends([] if row is None else [row])
             return ends[0] if ends else None
 
-        return await self._write(writing)
+        return await self._write_durably(writing)
 
     async def end_user(self, user_id: str, keep: UUID | None, reason: EndReason) -> list[End]:
         """See `Store`."""
@@ -177,7 +194,7 @@ class SqlStore(ABC):
             most = max(count, most) if again else count
             return most
 
-        return await self._write(writing)
+        return await self._write_durably(writing)
 
     @abstractmethod
     def _lock_user(self, connection: Connection, user_id: str) -> None:
@@ -196,7 +213,7 @@ class SqlStore(ABC):
                 kept = connection.scalars(statement, values).one_or_none()
             return kept
 
-        return await self._write(writing)
+        return await self._write_durably(writing)
 
     async def take_ticket(self, digest: TokenDigest, origin: str | None) -> UUID | None:
         """See `Store`."""
@@ -208,7 +225,7 @@ class SqlStore(ABC):
             taken[:] = rows
             return next((row.session_id for row in rows if row.fresh and row.origin == origin), None)
 
-        return await self._write(writing)
+        return await self._write_durably(writing)
 
     # The sweep
 
@@ -229,17 +246,17 @@ class SqlStore(ABC):
             earlier.update(UUID(end.id) for end in ends)
             return ends
 
-        return await self._write(writing)
+        return await self._write_durably(writing)
 
     async def told(self, ids: Sequence[UUID]) -> None:
         """See `Store`."""
         statement, values = self._sql.told, self._bind(ids=list(ids))
-        await self._write(lambda connection, _: connection.execute(statement, values).close())
+        await self._write_durably(lambda connection, _: connection.execute(statement, values).close())
 
     async def expect_hooks(self) -> None:
         """See `Store`."""
         statement, values = self._sql.expect_hooks, self._bind()
-        await self._write(lambda connection, _: connection.execute(statement, values).close())
+        await self._write_durably(lambda connection, _: connection.execute(statement, values).close())
 
     async def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
         """See `Store`."""
@@ -257,7 +274,7 @@ class SqlStore(ABC):
             deleted.update(found)
             return len(found)
 
-        return await self._write(writing)
+        return await self._write_durably(writing)
 
     async def _delete_tickets(self, limit: int) -> None:
         # In batches and transactions of their own: a heap of old tickets must not keep the sessions from being deleted.
