@@ -50,7 +50,7 @@ class Shell:
 
     def check(self, transcript: str) -> None:
         """Run every command; each must print what the transcript shows."""
-        for command, shown in _commands(transcript):
+        for command, shown in commands(transcript):
             if (assigned := re.fullmatch(r"([A-Z]+)=(\S+)", command)) is not None:
                 self._assign(assigned[1], assigned[2])
                 continue
@@ -79,7 +79,8 @@ class Shell:
             self._variables[name] = value
 
 
-def _commands(transcript: str) -> Iterator[tuple[str, str]]:
+def commands(transcript: str) -> Iterator[tuple[str, str]]:
+    """The commands of a transcript, each with what it prints."""
     command, shown = "", ""
     for line in transcript.splitlines():
         if line.startswith("$ "):

@@ -151,6 +151,8 @@ def test_every_command_is_described() -> None:
 def test_settings_on_a_page_exist(path: Path) -> None:
     """A variable that is named anywhere is one that there is."""
     known = SETTINGS | {f"{name}_FILE" for name in SETTINGS} | {"HOLDFAST_DATABASE_URL_FILE"}
+    # The tests' own: a trace to replay as well.
+    known |= {"HOLDFAST_TRACE"}
     named = set(re.findall(r"\bHOLDFAST_[A-Z_]+[A-Z]\b", path.read_text(encoding="utf-8")))
     assert named - known == set()
 
