@@ -222,7 +222,7 @@ async def test_a_row_lock_makes_a_commit_wait(breakable: BrokenDatabases) -> Non
             async with connection.transaction():
                 await connection.fetchval("SELECT id FROM holdfast_control WHERE id = 1")
             await connection.execute("BEGIN")
-            statement = str(manager.store._sql.durable.compile(dialect=_dialect()))  # type: ignore[attr-defined]
+            statement = str(manager.store._sql.durable.compile(dialect=_dialect()))  # type: ignore[attr-defined]  # of SQL
             assert await connection.fetchval(statement, 1) == 1
             with pytest.raises(TimeoutError):
                 await connection.execute("COMMIT", timeout=1.0)

@@ -1,18 +1,22 @@
 """The manager by itself: life cycle, arguments, hook and sweeper. The verbs are the suite's."""
 
 import asyncio
+import gc
 import os
+import weakref
+from collections import ChainMap
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from holdfast.sessions import manager as manager_module
-from holdfast.sessions.errors import InvalidArgument, OutcomeUnknown, StoreUnavailable
+from holdfast.sessions.errors import InvalidArgument, OutcomeUnknown, Overloaded, StoreUnavailable
 from holdfast.sessions.manager import SessionManager, get_session_manager
-from holdfast.sessions.session import End
-from holdfast.sessions.store import Store, StoreOptions
+from holdfast.sessions.session import End, Record
+from holdfast.sessions.store import Key, Store, StoreOptions
 from holdfast.testing import FaultyStore, MemoryStore, MovableClock
 
 # The life cycle
@@ -144,6 +148,36 @@ def test_a_process_has_one_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_session_manager() is not mine
 
 
+def test_a_forked_child_keeps_what_it_inherits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collected in the child, the parent's manager would end connections that the parent still uses."""
+    monkeypatch.setattr(manager_module, "_managers", {})
+    monkeypatch.setattr(manager_module, "_inherited", [], raising=False)
+    monkeypatch.setattr(SessionManager, "from_environment", staticmethod(lambda: SessionManager(MemoryStore())))
+    inherited = weakref.ref(get_session_manager())
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    get_session_manager()
+    gc.collect()
+    assert inherited() is not None
+
+
+async def test_metadata_may_be_any_mapping() -> None:
+    """As the annotations say; what is none is refused."""
+    async with SessionManager(MemoryStore(), sweep_interval=None) as sessions:
+        new = await sessions.create_session(metadata=MappingProxyType({"a": 1}))
+        session = await sessions.update_metadata(new.token, MappingProxyType({"b": 2}))
+        assert session is not None
+        assert session.metadata == {"a": 1, "b": 2}
+        session = await sessions.update_metadata_by_id(new.id, ChainMap({"b": None}, {"c": 3}))
+        assert session is not None
+        assert session.metadata == {"a": 1, "c": 3}
+        others: list[Any] = [[("a", 1)], "a", 1]
+        for other in others:
+            with pytest.raises(InvalidArgument):
+                await sessions.create_session(metadata=other)
+            with pytest.raises(InvalidArgument):
+                await sessions.update_metadata(new.token, other)
+
+
 # When the store fails
 
 
@@ -178,6 +212,24 @@ async def test_a_lost_race_for_metadata_is_merged_again() -> None:
         assert session is not None
         assert session.metadata == {"early": 1, "late": 1}
         assert store.calls["set_metadata"] == 3
+
+
+async def test_an_update_does_not_merge_for_ever() -> None:
+    """Somebody else is always faster: it gives up, says so, and has changed nothing."""
+
+    class Contested(FaultyStore):
+        async def set_metadata(self, key: Key, version: int, metadata: str) -> Record | None:
+            self.calls["set_metadata"] += 1
+            # Instead of an endless loop, should it come to that.
+            assert self.calls["set_metadata"] <= 1_000
+            return None
+
+    store = Contested(MemoryStore())
+    async with SessionManager(store, sweep_interval=None) as sessions:
+        token, _ = await sessions.create_session()
+        with pytest.raises(Overloaded, match="100 times"):
+            await sessions.update_metadata(token, {"a": 1})
+        assert store.calls["set_metadata"] == store.calls["get"] == 100
 
 
 async def test_an_update_outlasts_a_rotation() -> None:

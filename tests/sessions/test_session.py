@@ -1,5 +1,8 @@
 """The values an application holds: sessions, new sessions, user ids, reasons."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -81,6 +84,32 @@ def test_a_new_session_does_not_print_its_token() -> None:
         assert new.token not in text
         assert new.token[4:20] not in text
         assert "the id" in text
+
+
+def through_pickle(new: NewSession) -> NewSession:
+    """Pickled and read again."""
+    again: NewSession = pickle.loads(pickle.dumps(new))  # noqa: S301 - its own words, no one else's
+    return again
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, through_pickle])
+def test_a_new_session_can_be_copied(again: Callable[[NewSession], NewSession]) -> None:
+    """A copy is the same in all three, and hides its token too."""
+    new = NewSession("the id", new_token(), NOW)
+    other = again(new)
+    assert type(other) is NewSession
+    assert (other, other.id) == (new, new.id)
+    assert repr(other) == repr(new)
+
+
+def test_a_session_goes_into_a_set() -> None:
+    """Equal ones are one; the same session at another time has the same hash, and is another value."""
+    stored = record()
+    session, later = Session.of(stored), Session.of(stored._replace(request_count=4))
+    assert {session, Session.of(stored)} == {session}
+    assert hash(session) == hash(later)
+    assert {session, later} == {session, later}
+    assert len({session, later}) == 2
 
 
 def test_a_session_has_no_token_to_print() -> None:

@@ -65,7 +65,7 @@ async def test_a_closed_store_is_unavailable(tmp_path: Path) -> None:
     manager = SessionManager(tmp_path / "sessions.db", sweep_interval=None)
     async with manager:
         store = store_of(manager)
-    with pytest.raises(StoreUnavailable, match="is closed|is not open"):
+    with pytest.raises(StoreUnavailable, match=r"is closed|is not open"):
         await store.ping()
     with pytest.raises(StoreUnavailable):
         await manager.create_session()

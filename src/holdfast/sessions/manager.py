@@ -6,15 +6,16 @@ what a write does to it, is decided by the store in one statement each; see `sto
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
+from uuid import UUID
 
 from holdfast.sessions import metadata as metadata_rules
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.ends import EndHook, Ends
-from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
+from holdfast.sessions.errors import InvalidArgument, Overloaded, StoreUnavailable
 from holdfast.sessions.ids import new_id, parse_id
 from holdfast.sessions.policy import (
     DEFAULT_LIFETIME,
@@ -25,6 +26,7 @@ from holdfast.sessions.policy import (
     duration,
 )
 from holdfast.sessions.session import (
+    End,
     EndReason,
     NewRecord,
     NewSession,
@@ -40,7 +42,10 @@ from holdfast.sessions.watch import Watch
 
 MAX_PAGE = 1000
 _TICKET_ORIGIN_LENGTH = 512
+# Of any number of parallel updates one gets through each time, so this many lost races are as many other writers.
+_MERGE_ATTEMPTS = 100
 
+_Metadata = TypeVar("_Metadata", Mapping[str, Any], Mapping[str, Any] | None)
 StoreOpener = Callable[[str | os.PathLike[str] | None, StoreOptions], Store]
 
 
@@ -54,6 +59,11 @@ class SessionManager:
     Safe to make before an event loop runs; used from the loop that opened it, by any number of tasks. Every method
     that asks the store may raise `StoreUnavailable` (nothing was done), `Overloaded` (a `StoreUnavailable`: too many
     calls are waiting) or, where it writes, `OutcomeUnknown` (a `StoreUnavailable`: it may have been done).
+
+    The deadline is that of one store call. A method that makes several says so: each of them has the deadline to
+    itself, and an error is about the call that failed, not about those before it.
+
+    A caller that is cancelled while it ends sessions does not stop that: the end is made, watches and hook hear of it.
     """
 
     open_store: ClassVar[StoreOpener]
@@ -86,7 +96,8 @@ class SessionManager:
             rotation_grace: how long a rotated token's predecessor still validates; at most 30 seconds.
             retention: how long an ended session is kept for `why_ended` before the sweep deletes it.
             sweep_interval: seconds between two sweeps of this process; `None` when another process sweeps.
-            on_end: called at least once for every end of a session in this store.
+            on_end: called at least once for every end of a session in this store; a call that takes longer than ten
+                seconds is given up and made again later. It must not block the event loop.
             options: how a store made from an address behaves (schema, deadline, connections).
             clock: for tests only; see `holdfast.testing`.
 
@@ -142,15 +153,22 @@ class SessionManager:
                 self._sweeper.start()
 
     async def close(self) -> None:
-        """Stop sweeping, finish what was accepted, and close the store. Safe to repeat; it can be opened again."""
+        """Stop sweeping, finish what was accepted, and close the store. Safe to repeat; it can be opened again.
+
+        New calls are refused from the beginning, those of the end hook too. The hook is waited for, but a hook that
+        takes longer than ten seconds is left: what it was not told stays in the store, for a later sweep.
+        """
         async with self._opening_or_closing:
             if not self._open:
                 return
-            if self._sweeper is not None:
-                await self._sweeper.stop()
-            await self.ends.finish()
             self._open = False
-            await self._store.close()
+            try:
+                if self._sweeper is not None:
+                    await self._sweeper.stop()
+                await self.ends.close()
+            finally:
+                # Cancelled while it waits, it lets go of the store all the same: nobody else would.
+                await self._store.close()
 
     async def __aenter__(self) -> Self:
         """Open, see `open`."""
@@ -177,7 +195,8 @@ class SessionManager:
     async def create_session(self, user_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> NewSession:
         """Begin a session; answers token and `expires_at`, and the id beside them.
 
-        The token is shown this once. Raises `InvalidArgument` when the user id or the metadata break a limit.
+        The token is shown this once. Raises `InvalidArgument` when the user id or the metadata break a limit. The
+        metadata may be any mapping; objects within it are dicts.
         """
         token = new_token()
         record = await self.store.create(
@@ -185,7 +204,7 @@ class SessionManager:
                 new_id(),
                 digest_of_new(token),
                 None if user_id is None else checked_user_id(user_id),
-                metadata_rules.canonical(metadata),
+                metadata_rules.canonical(_plain(metadata)),
             )
         )
         return NewSession(str(record.id), token, record.expires_at)
@@ -206,7 +225,11 @@ class SessionManager:
         return await self._get(digest_of(token))
 
     async def delete_session(self, token: str) -> bool:
-        """End the session (`revoked`); whether there was a live one. Safe to repeat."""
+        """End the session (`revoked`); whether there was a live one. Safe to repeat.
+
+        After `OutcomeUnknown` watches and hook hear of the end later, if it was made: a watch when the session's time
+        is due, the hook at a later sweep. `end_session`, which has the id to ask for, tells them at once.
+        """
         return await self._end(digest_of(token), "revoked")
 
     async def extend_session(self, token: str, hours: float = 24) -> datetime | None:
@@ -231,8 +254,9 @@ class SessionManager:
     async def update_metadata(self, token: str, changes: Mapping[str, Any]) -> Session | None:
         """Merge changes into the metadata after RFC 7396; the updated session, or `None` when not live.
 
-        A null removes a key. Parallel updates never overwrite each other: a lost race is merged again. The limits of
-        metadata apply to the result; raises `InvalidArgument`, changing nothing, when it breaks one. Safe to repeat.
+        A null removes a key. Parallel updates never overwrite each other: a lost race is merged again, with two more
+        store calls; after 100 lost races it raises `Overloaded`, having changed nothing. The limits of metadata apply
+        to the result; raises `InvalidArgument`, changing nothing, when it breaks one. Safe to repeat.
         """
         return await self._merge(digest_of(token), changes)
 
@@ -273,13 +297,18 @@ class SessionManager:
         return None if expires_at is None else (ticket, expires_at)
 
     async def redeem_ticket(self, ticket: str, origin: str | None = None) -> Session | None:
-        """Use a ticket up and answer its live session; `None` for a ticket that is not good (any more)."""
+        """Use a ticket up and answer its live session; `None` for a ticket that is not good (any more).
+
+        Two store calls: when the second one fails the ticket is used up, and the client needs another one.
+        """
         digest = ticket_digest_of(ticket)
         if digest is None:
             return None
         # No ticket is bound to the empty origin: it stands for all that none can be bound to, and no store can hold.
-        session_id = await self.store.take_ticket(digest, origin if _may_bind(origin) else "")
-        return None if session_id is None else await self._get(session_id)
+        store = self.store
+        session_id = await store.take_ticket(digest, origin if _may_bind(origin) else "")
+        record = None if session_id is None else await store.get(session_id)
+        return None if record is None else Session.of(record)
 
     # With an id: for operators, and for a user's own device list
 
@@ -296,7 +325,10 @@ class SessionManager:
         return await self._merge(parse_id(id), changes)
 
     async def end_session(self, id: str, reason: EndReason = "revoked") -> bool:
-        """End a session by its public id; whether there was a live one. Safe to repeat."""
+        """End a session by its public id; whether there was a live one. Safe to repeat.
+
+        Before `OutcomeUnknown` is raised, a second store call asks whether the session ended, for watches and hook.
+        """
         return await self._end(parse_id(id), checked_reason(reason))
 
     async def list_sessions(
@@ -319,31 +351,43 @@ class SessionManager:
     async def revoke_user_sessions(self, user_id: str, keep: str | None = None) -> int:
         """End all live sessions of a user but the one with the id `keep`; how many that were.
 
-        It covers every session whose create committed before it; one created after it lives. Safe to repeat.
+        It covers every session whose create committed before it; one created after it lives. Safe to repeat. After
+        `OutcomeUnknown` watches and hook hear of the ends later, as after `delete_session`.
         """
+        return await self._end_user(self.store, user_id, keep)
+
+    async def _end_user(self, store: Store, user_id: str, keep: str | None) -> int:
         kept = None if keep is None else parse_id(keep)
         if keep is not None and kept is None:
             # To go on would revoke the very session that the caller wants to keep.
             raise InvalidArgument("keep is the id of a session")
-        ends = await self.store.end_user(checked_user_id(user_id), kept, "revoked")
-        self.ends.heard(self.store, ends)
-        return len(ends)
+        user = checked_user_id(user_id)
+        return len(await self.ends.made(store, lambda: store.end_user(user, kept, "revoked")))
 
     async def erase_user(self, user_id: str) -> int:
         """Delete everything held about a user; how many sessions, live or ended, that were. Safe to repeat.
 
-        The live ones end first, and the end hook hears of that; the rows go even if the hook fails.
+        The live ones end first, and the end hook hears of that; the rows go even if the hook fails, or takes longer
+        than ten seconds. Two store calls: when the second one fails the sessions have ended and their rows are there.
         """
-        await self.revoke_user_sessions(user_id)
+        store = self.store
+        await self._end_user(store, user_id, None)
         await self.ends.finish()
-        return await self.store.erase_user(user_id)
+        return await store.erase_user(user_id)
 
     async def cleanup_expired_sessions(self) -> int:
-        """Remove every expired session now; how many. The sweep is the gentle form."""
+        """Remove every expired session now; how many. The sweep is the gentle form.
+
+        While an end hook is expected, another process's as well as this one's, an end that none has heard of yet is
+        kept and not counted: a later call or sweep removes it. Many store calls; after an error, call it again.
+        """
         return await clean_up(self)
 
     async def sweep(self) -> Swept:
-        """One pass of the sweep now, for applications that schedule it themselves. Safe at any time, on any server."""
+        """One pass of the sweep now, for applications that schedule it themselves. Safe at any time, on any server.
+
+        Many store calls; after an error the next pass goes on.
+        """
         return await sweep(self)
 
     async def get_active_session_count(self) -> int:
@@ -363,21 +407,40 @@ class SessionManager:
     async def _end(self, key: Key | None, reason: EndReason) -> bool:
         if key is None:
             return False
-        end = await self.store.end(key, reason)
-        if end is None:
-            return False
-        self.ends.heard(self.store, (end,))
-        return True
+        store = self.store
+
+        async def call() -> Sequence[End]:
+            end = await store.end(key, reason)
+            return () if end is None else (end,)
+
+        # A digest has no cheap way to the id of a session that may have ended.
+        doubted = (key, reason) if isinstance(key, UUID) else None
+        return bool(await self.ends.made(store, call, doubted))
 
     async def _merge(self, key: Key | None, changes: Mapping[str, Any]) -> Session | None:
+        changes = _plain(changes)
         metadata_rules.merge({}, changes)
-        while key is not None and (record := await self.store.get(key)) is not None:
+        if key is None:
+            return None
+        store = self.store
+        for _ in range(_MERGE_ATTEMPTS):
+            record = await store.get(key)
+            if record is None:
+                return None
             merged = metadata_rules.canonical(metadata_rules.merge(metadata_rules.decode(record.metadata), changes))
             # By id from here on: a rotation in between must not turn the update into a refusal half way.
-            updated = await self.store.set_metadata(record.id, record.metadata_version, merged)
+            updated = await store.set_metadata(record.id, record.metadata_version, merged)
             if updated is not None:
                 return Session.of(updated)
-        return None
+        raise Overloaded(
+            f"others changed the session's metadata {_MERGE_ATTEMPTS} times, each time before this update could be "
+            "written; it was not made, and may be repeated after a pause"
+        )
+
+
+def _plain(metadata: _Metadata) -> _Metadata:
+    """Metadata as the rules for it want it: a dict. What is no mapping is theirs to refuse."""
+    return dict(metadata) if isinstance(metadata, Mapping) and not isinstance(metadata, dict) else metadata
 
 
 def _may_bind(origin: object) -> bool:
@@ -394,6 +457,8 @@ def _may_bind(origin: object) -> bool:
 
 
 _managers: dict[int, SessionManager] = {}
+# Never collected: their connections are a parent's, and destructors would end them for the parent as well.
+_inherited: list[SessionManager] = []
 
 
 def get_session_manager() -> SessionManager:
@@ -403,7 +468,8 @@ def get_session_manager() -> SessionManager:
     """
     process = os.getpid()
     if process not in _managers:
-        # What a forked child inherits belongs to its parent: the connections in it are the parent's.
+        # What a forked child inherits belongs to its parent. Not looked up by number: numbers are used again.
+        _inherited.extend(_managers.values())
         _managers.clear()
         _managers[process] = SessionManager.from_environment()
     return _managers[process]

@@ -83,6 +83,10 @@ class Session:
             record.request_count,
         )
 
+    def __hash__(self) -> int:
+        """By the id alone: equal values have equal ids, and a dict of metadata has no hash."""
+        return hash(self.id)
+
 
 class NewSession(tuple[str, datetime]):  # noqa: SLOT001 - a subclass of tuple cannot have named slots
     """What create and rotate answer: `token, expires_at = …`, with the id beside them.
@@ -107,6 +111,10 @@ class NewSession(tuple[str, datetime]):  # noqa: SLOT001 - a subclass of tuple c
     def expires_at(self) -> datetime:
         """When the session expires unless it is extended (aware, UTC)."""
         return self[1]
+
+    def __getnewargs__(self) -> tuple[str, str, datetime]:
+        """What copying and pickling make it from again. So a pickle holds the token, though the text form does not."""
+        return self.id, self.token, self.expires_at
 
     def __repr__(self) -> str:
         return f"NewSession(id={self.id!r}, expires_at={self.expires_at.isoformat()!r}, token=hidden)"

@@ -19,6 +19,8 @@ from holdfast.sessions.session import END_REASONS, EndReason
 from holdfast.sessions.store import Store
 
 BATCH = 500
+# What one pass spends on calling the hook again for what is left over. A hook that hangs must not hold up deletion.
+_LEFTOVER_SECONDS = 30.0
 # Between two full batches, so that other work gets its turn on the database.
 _PAUSE_SECONDS = 0.02
 # An end this young is still being told by the process that made it.
@@ -47,20 +49,26 @@ class SweptManager(Protocol):
 
 async def sweep(manager: SweptManager) -> Swept:
     """One pass over everything that is due now. Raises `StoreUnavailable`; the next pass goes on from there."""
-    marked = await _mark_expired(manager)
+    # Asked for once: a manager that closes meanwhile lets the store say what it still does.
+    store = manager.store
+    marked = await _mark_expired(manager, store)
     # What this process is just telling is not left over.
     await manager.ends.finish()
-    await _tell_leftovers(manager, _TELL_AFTER)
-    deleted = await _delete_ended(manager, manager.policy.retention, END_REASONS)
+    await _tell_leftovers(manager, store, _TELL_AFTER)
+    deleted = await _delete_ended(store, manager.policy.retention, END_REASONS)
     return Swept(marked, deleted)
 
 
 async def clean_up(manager: SweptManager) -> int:
-    """Remove every expired session now, whatever its retention; how many that were."""
-    await _mark_expired(manager)
+    """Remove every expired session now, whatever its retention; how many that were.
+
+    While hooks are expected (another process's will do), an end that none has heard of stays.
+    """
+    store = manager.store
+    await _mark_expired(manager, store)
     await manager.ends.finish()
-    await _tell_leftovers(manager, timedelta(0))
-    return await _delete_ended(manager, timedelta(0), ("expired", "idle"))
+    await _tell_leftovers(manager, store, timedelta(0))
+    return await _delete_ended(store, timedelta(0), ("expired", "idle"))
 
 
 class Sweeper:
@@ -98,24 +106,34 @@ class Sweeper:
                 log.exception("the sweep failed and tries again")
 
 
-async def _mark_expired(manager: SweptManager) -> int:
+async def _mark_expired(manager: SweptManager, store: Store) -> int:
     async def batch() -> int:
-        ends = await manager.store.mark_expired(BATCH)
-        manager.ends.heard(manager.store, ends)
-        return len(ends)
+        # In a task of the ends' own: a sweep that is stopped here must not keep to itself what it marked.
+        return len(await manager.ends.made(store, lambda: store.mark_expired(BATCH)))
 
     return await _in_batches(batch)
 
 
-async def _tell_leftovers(manager: SweptManager, older_than: timedelta) -> None:
-    if manager.ends.hook is None:
+async def _tell_leftovers(manager: SweptManager, store: Store, older_than: timedelta) -> None:
+    """Tell one batch of what nobody was told; first what did not fail here before, so that no failure starves others.
+
+    The store answers the oldest first, and what failed stays the oldest. So the page is larger by as many as failed,
+    which the ends remember up to a bound (`ends.MAX_FAILED`): if more than that fail for good, younger leftovers wait
+    until some of them are told or deleted. To be free of the bound `untold` would have to take a place to go on from.
+    """
+    ends = manager.ends
+    if ends.hook is None:
         return
+    page = await store.untold(BATCH + len(ends.failed), older_than)
+    # Of those that failed, the one whose last failure is longest ago comes first.
+    turns = {id: turn for turn, id in enumerate(ends.failed, start=1)}
+    page.sort(key=lambda end: turns.get(end.id, 0))
     # One batch a pass: a hook that keeps failing must not hold up the sweep.
-    await manager.ends.tell(manager.store, await manager.store.untold(BATCH, older_than))
+    await ends.tell(store, page[:BATCH], within=_LEFTOVER_SECONDS)
 
 
-async def _delete_ended(manager: SweptManager, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
-    return await _in_batches(lambda: manager.store.delete_ended(BATCH, older_than, reasons))
+async def _delete_ended(store: Store, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
+    return await _in_batches(lambda: store.delete_ended(BATCH, older_than, reasons))
 
 
 async def _in_batches(batch: Callable[[], Awaitable[int]]) -> int:

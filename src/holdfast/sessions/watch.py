@@ -13,6 +13,7 @@ from uuid import UUID
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.ends import Ends
+from holdfast.sessions.errors import StoreUnavailable
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import End, Session
 from holdfast.sessions.store import Store
@@ -42,12 +43,15 @@ class Watch:
         self._manager = manager
         self._digest = digest
         self._heard: asyncio.Future[End] | None = None
+        self._store: Store | None = None
 
     async def __aenter__(self) -> Self:
-        """Look the session up and begin to listen."""
+        """Look the session up and begin to listen. Raises `StoreUnavailable`."""
         if self._digest is None:
             return self
-        record = await self._manager.store.get(self._digest)
+        # Taken once: a manager that closes meanwhile lets the store say what it still does.
+        self._store = self._manager.store
+        record = await self._store.get(self._digest)
         if record is None:
             return self
         self.session = Session.of(record)
@@ -64,28 +68,41 @@ class Watch:
     async def wait(self) -> End | None:
         """The end of the session: when and why. `None` at once when the token opened nothing.
 
-        Raises `StoreUnavailable` when the session's time is due and the store cannot say whether it was extended.
+        Raises `StoreUnavailable` when the store cannot be asked: at the first look, which it takes at once, and when
+        the session's time is due and the store cannot say whether it was extended. It may be called again. Each look
+        is several calls of the store, each with a deadline of its own.
         """
-        if self.session is None or self._heard is None:
+        if self.session is None or self._heard is None or self._store is None:
             return None
-        session_id = UUID(self.session.id)
         while not self._heard.done():
-            record = await self._manager.store.get(session_id)
-            if record is None:
-                return await self._end_of(self.session)
-            due = record.expires_at
-            if (idle := self._manager.policy.idle_timeout) is not None:
-                due = min(due, record.last_activity + idle)
-            await _first(self._heard, self._asleep_until(due))
+            try:
+                end = await self._looked(self._store, self.session, self._heard)
+            except StoreUnavailable:
+                # What was heard meanwhile is the answer, and needs no store.
+                if not self._heard.done():
+                    raise
+            else:
+                if end is not None:
+                    return end
         return self._heard.result()
 
-    async def _asleep_until(self, due: datetime) -> None:
-        now = await self._manager.store.ping()
+    async def _looked(self, store: Store, session: Session, heard: asyncio.Future[End]) -> End | None:
+        """The end that the store knows of; `None` once it was heard, or the time for another look has come."""
+        record = await store.get(UUID(session.id))
+        if record is None:
+            return await self._end_of(store, session)
+        due = record.expires_at
+        if (idle := self._manager.policy.idle_timeout) is not None:
+            due = min(due, record.last_activity + idle)
+        await _first(heard, self._asleep_until(store, due))
+        return None
+
+    async def _asleep_until(self, store: Store, due: datetime) -> None:
+        now = await store.ping()
         await self._manager.clock.sleep((due - now).total_seconds())
 
-    async def _end_of(self, session: Session) -> End:
+    async def _end_of(self, store: Store, session: Session) -> End:
         """The end of a session that is live no longer. One without a trace was erased, with its user."""
-        store = self._manager.store
         end = await store.end_of(UUID(session.id))
         return end or End(session.id, session.user_id, "revoked", await store.ping())
 
