@@ -79,8 +79,10 @@ class Round:
     async def until_refused(self, call: Callable[[], Awaitable[object]]) -> None:
         """Repeat a call until one that began after the end was acknowledged; that one must be refused."""
         while True:
-            # The store in memory answers without giving anybody else a turn.
-            await asyncio.sleep(0)
+            # The store in memory answers without giving anybody else a turn, and an end takes one turn to get there:
+            # a rotation in every single turn would always be before it.
+            for _ in range(self.chance.randint(1, 4)):
+                await asyncio.sleep(0)
             after_the_end = self.ended
             answer = await call()
             if after_the_end:
