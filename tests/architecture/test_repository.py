@@ -28,8 +28,8 @@ REGISTRY_HOSTS = [
         ("unpkg", "com"),
         ("crates", "io"),
         ("golang", "org"),
-        ("deb.debian", "org"),
-        ("security.debian", "org"),
+        ("deb", "debian.org"),
+        ("security", "debian.org"),
     ]
 ]
 
