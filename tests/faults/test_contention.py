@@ -92,11 +92,12 @@ async def test_one_locked_user_does_not_stop_the_creates_of_others(database: str
             calls.insert(7, stuck.call(manager.create_session("locked")))
             await asyncio.gather(*calls)
             assert (free.answers, stuck.answers) == (19, 0)
-            # Refused, or unknown when its last attempt was under way at the deadline: never made, as the count says.
+            # Refused, or unknown when its last attempt was under way at the deadline.
             assert stuck.refused + stuck.unknown == 1
         finally:
             holder.terminate()
-        assert await facts.value("SELECT count(*) FROM sessions") == 19
+        # What is unknown may be made once the lock is free; what was refused is not.
+        assert 19 <= await facts.value("SELECT count(*) FROM sessions") <= 19 + stuck.unknown
         await settled(manager, facts)
 
 
