@@ -195,11 +195,6 @@ class Statements:
         )
 
     @cached_property
-    def authority(self) -> Select[Any]:
-        """Whether this store accepts writes."""
-        return select(self._tables.control.c.authority)
-
-    @cached_property
     def durable(self) -> Select[Any]:
         """PostgreSQL: let this transaction's commit wait for the standbys, also if it finds nothing left to write.
 

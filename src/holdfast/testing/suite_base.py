@@ -73,7 +73,8 @@ class SuiteBase:
 
     async def new_store(self) -> Store:
         """A fresh, empty store, not open yet. Called once or twice in a test."""
-        raise NotImplementedError
+        # Not an abstract method: pytest collects and makes the class itself, and this says what is missing then.
+        raise NotImplementedError("a subclass of the suite gives its store in new_store()")
 
     async def same_store(self) -> Store | None:
         """Another, unopened store on the data of the latest `new_store`, as a second server would have it.
