@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from holdfast.server.logging import configure
-from tests.web.api import Api, running
+from tests.api.api import Api, running
 
 
 @pytest.fixture

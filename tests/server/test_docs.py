@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from holdfast.server.docs import openapi
-from tests.web.api import Api, running
+from tests.api.api import Api, running
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 

@@ -13,7 +13,7 @@ from holdfast.sessions.errors import (
     StoreUnavailable,
     TooManySessions,
 )
-from tests.web.api import APPLICATION, OPERATOR, Api
+from tests.api.api import APPLICATION, OPERATOR, Api
 
 SECRET = "SELECT digest FROM sessions; postgresql://u:hunter2@db/x"
 FAILURES = [

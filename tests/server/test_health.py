@@ -11,7 +11,7 @@ from holdfast.server.app import create_app
 from holdfast.server.health import Readiness
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.testing import FaultyStore
-from tests.web.api import SETTINGS
+from tests.api.api import SETTINGS
 
 
 class Time:

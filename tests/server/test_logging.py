@@ -10,7 +10,7 @@ import pytest
 from holdfast.server.logging import HIDDEN
 from holdfast.sessions.errors import StoreUnavailable
 from holdfast.sessions.tokens import new_ticket, new_token
-from tests.web.api import APPLICATION, OPERATOR, Api
+from tests.api.api import APPLICATION, OPERATOR, Api
 
 Written = Callable[[bool], io.StringIO]
 INJECTIONS = [

@@ -1,6 +1,6 @@
 """What can be counted, and what must not be in a label."""
 
-from tests.web.api import APPLICATION, OPERATOR, Api
+from tests.api.api import APPLICATION, OPERATOR, Api
 
 
 async def scraped(api: Api) -> str:

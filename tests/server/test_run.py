@@ -21,11 +21,11 @@ from holdfast.server.run import _listen, check_exposure, for_development
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.settings import Settings
 from holdfast.sql import schema
+from tests.api.api import APPLICATION, OPERATOR, bearer
 from tests.cli.command import COMMAND, environment
 from tests.support.polling import until
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.postgres import PostgresCluster
-from tests.web.api import APPLICATION, OPERATOR, bearer
 
 TESTING = [sys.executable, "-m", "holdfast.server.testing"]
 CREDENTIALS = {"HOLDFAST_APP_TOKEN": APPLICATION, "HOLDFAST_ADMIN_TOKEN": OPERATOR}

@@ -8,6 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from holdfast.api.credentials import Credentials
+from holdfast.api.options import RouterOptions
+from holdfast.api.router import session_router
 from holdfast.server.access import Access, LastResort
 from holdfast.server.correlation import Correlation
 from holdfast.server.docs import add_docs
@@ -16,11 +19,8 @@ from holdfast.server.metrics import Metrics
 from holdfast.server.version import package_version
 from holdfast.sessions.manager import SessionManager
 from holdfast.settings import Settings
-from holdfast.web.credentials import Credentials
 from holdfast.web.limits import BodyLimit
-from holdfast.web.options import RouterOptions
 from holdfast.web.responses import error_answer
-from holdfast.web.router import session_router
 
 
 def create_app(

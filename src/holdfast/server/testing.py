@@ -15,6 +15,7 @@ from typing import Annotated, Final
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from holdfast.api.strict_json import StrictRoute
 from holdfast.memory import MemoryStore
 from holdfast.server.app import create_app
 from holdfast.server.run import for_development, serve
@@ -22,7 +23,6 @@ from holdfast.sessions.manager import SessionManager
 from holdfast.settings import Settings
 from holdfast.testing.clock import MovableClock
 from holdfast.web.responses import timestamp
-from holdfast.web.strict_json import StrictRoute
 
 _CENTURY: Final = 36_525 * 86_400
 

@@ -1,7 +1,1 @@
-"""Sessions in ASGI applications: routes, credentials and limits, on any store. It knows no database."""
-
-from holdfast.web.credentials import Credentials
-from holdfast.web.options import RouterOptions
-from holdfast.web.router import session_router
-
-__all__ = ["Credentials", "RouterOptions", "session_router"]
+"""The web kit: what an ASGI application puts between its users and a `SessionManager`. It knows no database."""

@@ -12,22 +12,9 @@ from typing import Final
 
 from fastapi import Request
 from fastapi.security.http import HTTPBase
-from starlette.requests import HTTPConnection
 
+from holdfast.web.bearer import bearer_of
 from holdfast.web.responses import Refusal, unauthenticated
-
-_MAX_BEARER: Final = 4096
-
-
-def bearer_of(connection: HTTPConnection) -> str | None:
-    """The bearer credential of a request; `None` when there is none, a malformed one, or more than one."""
-    headers = connection.headers.getlist("authorization")
-    if len(headers) != 1 or len(headers[0]) > _MAX_BEARER:
-        return None
-    scheme, _, credential = headers[0].partition(" ")
-    if scheme.lower() != "bearer" or not credential or not all("!" <= each <= "~" for each in credential):
-        return None
-    return credential
 
 
 def _digest(text: str) -> bytes:
@@ -78,7 +65,7 @@ operator_scheme: Final = _Bearer("OperatorToken", "The operator's credential, HO
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class Gate:
     """Decides whether a bearer may use a route. Every refusal is counted."""
 
     credentials: Credentials

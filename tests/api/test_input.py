@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from holdfast.sessions.metadata import MAX_BYTES, MAX_DEPTH, MAX_KEYS
-from tests.web.api import APPLICATION, OPERATOR, Api
+from tests.api.api import APPLICATION, OPERATOR, Api
 
 
 def nested(depth: int) -> dict[str, Any]:

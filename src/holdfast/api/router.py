@@ -9,14 +9,14 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 
+from holdfast.api.application_routes import add_application_routes
+from holdfast.api.bodies import ErrorAnswer
+from holdfast.api.credentials import Credentials, Gate
+from holdfast.api.operator_routes import add_operator_routes
+from holdfast.api.options import RouterOptions
+from holdfast.api.own_routes import add_own_routes
+from holdfast.api.strict_json import StrictRoute
 from holdfast.sessions.manager import SessionManager
-from holdfast.web.application_routes import add_application_routes
-from holdfast.web.bodies import ErrorAnswer
-from holdfast.web.credentials import Credentials, Guard
-from holdfast.web.operator_routes import add_operator_routes
-from holdfast.web.options import RouterOptions
-from holdfast.web.own_routes import add_own_routes
-from holdfast.web.strict_json import StrictRoute
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": ErrorAnswer, "description": "The body cannot be read."},
@@ -33,10 +33,10 @@ def session_router(
 ) -> APIRouter:
     """The routes over one manager. Without credentials only a session's own routes open to anyone."""
     chosen = options or RouterOptions()
-    guard = Guard(credentials, lambda: chosen.observe("refused"))
+    gate = Gate(credentials, lambda: chosen.observe("refused"))
     router = APIRouter(prefix="/api/v1", route_class=StrictRoute, redirect_slashes=False, responses=_ERRORS)
     # Fixed paths stand before those with an id in them; ids match only as UUIDs besides.
-    add_own_routes(router, manager, guard, chosen)
-    add_application_routes(router, manager, guard, chosen)
-    add_operator_routes(router, manager, guard)
+    add_own_routes(router, manager, gate, chosen)
+    add_application_routes(router, manager, gate, chosen)
+    add_operator_routes(router, manager, gate)
     return router

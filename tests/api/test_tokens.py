@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 
-from tests.web.api import APPLICATION, BASE, OPERATOR, Api, bearer, running
+from tests.api.api import APPLICATION, BASE, OPERATOR, Api, bearer, running
 
 MALFORMED = [
     "",

@@ -5,9 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response, Security
 
-from holdfast.sessions.manager import MAX_PAGE, SessionManager
-from holdfast.sessions.session import Session
-from holdfast.web.bodies import (
+from holdfast.api.bodies import (
     CreatedAnswer,
     DevicesAnswer,
     ErrorAnswer,
@@ -20,9 +18,11 @@ from holdfast.web.bodies import (
     created_body,
     session_body,
 )
-from holdfast.web.credentials import Guard, session_scheme
-from holdfast.web.options import RouterOptions
-from holdfast.web.pages import read_page
+from holdfast.api.credentials import Gate, session_scheme
+from holdfast.api.options import RouterOptions
+from holdfast.api.pages import read_page
+from holdfast.sessions.manager import MAX_PAGE, SessionManager
+from holdfast.sessions.session import Session
 from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
 
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {
@@ -30,18 +30,18 @@ _MISSING: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, options: RouterOptions) -> None:
+def add_own_routes(router: APIRouter, manager: SessionManager, gate: Gate, options: RouterOptions) -> None:
     """Add them. A token that opens nothing gets the constant 401 from each."""
 
     def own_token(bearer: Annotated[str | None, Security(session_scheme)]) -> str:
         if bearer is None:
-            raise guard.refuse()
+            raise gate.refuse()
         return bearer
 
     async def opened(token: str) -> Session:
         session = await manager.get_session(token)
         if session is None:
-            raise guard.refuse()
+            raise gate.refuse()
         return session
 
     @router.get("/sessions/current", response_model=SessionAnswer, tags=["own session"])
@@ -53,7 +53,7 @@ def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, opt
     async def end_current_session(token: Annotated[str, Depends(own_token)]) -> Response:
         """End this session: log out."""
         if not await manager.delete_session(token):
-            raise guard.refuse()
+            raise gate.refuse()
         return Response(status_code=204, headers=NO_STORE)
 
     @router.post("/sessions/current/rotate", response_model=CreatedAnswer, tags=["own session"])
@@ -61,7 +61,7 @@ def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, opt
         """Replace the token. Id, expiry and open sockets stay; the old token is dead."""
         new = await manager.rotate_session(token)
         if new is None:
-            raise guard.refuse()
+            raise gate.refuse()
         return answer(created_body(new))
 
     @router.post("/sessions/current/ticket", response_model=TicketAnswer, tags=["own session"])
@@ -69,7 +69,7 @@ def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, opt
         """A one-time ticket for a WebSocket handshake, good for 30 seconds."""
         made = await manager.create_ticket(token, None if body is None else body.origin)
         if made is None:
-            raise guard.refuse()
+            raise gate.refuse()
         ticket, expires_at = made
         return answer({"ticket": ticket, "expires_at": timestamp(expires_at)})
 
@@ -109,7 +109,7 @@ def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, opt
             """Move the expiry to the later of today's and now plus some hours, never past the cap."""
             expires_at = await manager.extend_session(token, (body or ExtendBody()).hours)
             if expires_at is None:
-                raise guard.refuse()
+                raise gate.refuse()
             return answer({"expires_at": timestamp(expires_at)})
 
     if options.allow_metadata:
@@ -119,5 +119,5 @@ def add_own_routes(router: APIRouter, manager: SessionManager, guard: Guard, opt
             """Merge changes into the metadata."""
             session = await manager.update_metadata(token, body.changes)
             if session is None:
-                raise guard.refuse()
+                raise gate.refuse()
             return answer(session_body(session))

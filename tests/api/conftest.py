@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.web.api import Api, running
+from tests.api.api import Api, running
 
 
 @pytest.fixture

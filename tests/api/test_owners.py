@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.web.api import APPLICATION, OPERATOR, Api, running
+from tests.api.api import APPLICATION, OPERATOR, Api, running
 
 OWN = [
     ("GET", "sessions/current", None),

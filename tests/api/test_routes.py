@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from holdfast.api.bodies import CreatedAnswer, DevicesAnswer, PageAnswer, SessionAnswer, StatsAnswer, ValidateAnswer
 from holdfast.sessions.manager import MAX_PAGE
-from holdfast.web.bodies import CreatedAnswer, DevicesAnswer, PageAnswer, SessionAnswer, StatsAnswer, ValidateAnswer
-from tests.web.api import APPLICATION, OPERATOR, Api, running
+from tests.api.api import APPLICATION, OPERATOR, Api, running
 
 
 def moment(text: str) -> datetime:

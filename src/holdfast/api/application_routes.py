@@ -5,8 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
 
-from holdfast.sessions.manager import SessionManager
-from holdfast.web.bodies import (
+from holdfast.api.bodies import (
     CreateBody,
     CreatedAnswer,
     ErrorAnswer,
@@ -20,9 +19,10 @@ from holdfast.web.bodies import (
     created_body,
     session_body,
 )
-from holdfast.web.credentials import Guard, application_scheme, operator_scheme
+from holdfast.api.credentials import Gate, application_scheme, operator_scheme
+from holdfast.api.options import RouterOptions
+from holdfast.sessions.manager import SessionManager
 from holdfast.web.limits import AnonymousLimit, client_address
-from holdfast.web.options import RouterOptions
 from holdfast.web.responses import Refusal, answer, not_found, timestamp
 
 _TAGS: Final = ["application"]
@@ -33,7 +33,7 @@ _LIMITED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def add_application_routes(router: APIRouter, manager: SessionManager, guard: Guard, options: RouterOptions) -> None:
+def add_application_routes(router: APIRouter, manager: SessionManager, gate: Gate, options: RouterOptions) -> None:
     """Add them. The operator may use each of them too."""
     anonymous = (
         AnonymousLimit(options.anonymous_per_minute, options.anonymous_total_per_minute)
@@ -45,7 +45,7 @@ def add_application_routes(router: APIRouter, manager: SessionManager, guard: Gu
         bearer: Annotated[str | None, Security(application_scheme)],
         _: Annotated[str | None, Security(operator_scheme)],
     ) -> None:
-        guard.application(bearer)
+        gate.application(bearer)
 
     def application_or_anonymous(
         request: Request,
@@ -54,7 +54,7 @@ def add_application_routes(router: APIRouter, manager: SessionManager, guard: Gu
     ) -> bool:
         """Whether nobody is known to ask. A credential that is there must be good: no falling back."""
         if anonymous is None or "authorization" in request.headers:
-            guard.application(bearer)
+            gate.application(bearer)
             return False
         return True
 
@@ -76,7 +76,7 @@ def add_application_routes(router: APIRouter, manager: SessionManager, guard: Gu
         """Begin a session. Its token is shown this once."""
         if nobody and anonymous is not None:
             if body.user_id is not None:
-                raise guard.refuse()
+                raise gate.refuse()
             try:
                 anonymous.take(client_address(request.scope, options.trusted_proxies))
             except Refusal:

@@ -6,8 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response, Security
 
-from holdfast.sessions.manager import MAX_PAGE, SessionManager
-from holdfast.web.bodies import (
+from holdfast.api.bodies import (
     ErasedAnswer,
     ErrorAnswer,
     PageAnswer,
@@ -16,8 +15,9 @@ from holdfast.web.bodies import (
     StatsAnswer,
     session_body,
 )
-from holdfast.web.credentials import Guard, operator_scheme
-from holdfast.web.pages import read_page
+from holdfast.api.credentials import Gate, operator_scheme
+from holdfast.api.pages import read_page
+from holdfast.sessions.manager import MAX_PAGE, SessionManager
 from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
 
 _TAGS: Final = ["operator"]
@@ -28,11 +28,11 @@ _MISSING: Final[dict[int | str, dict[str, Any]]] = {
 _FORBIDDEN: Final[dict[int | str, dict[str, Any]]] = {403: _MISSING[403]}
 
 
-def add_operator_routes(router: APIRouter, manager: SessionManager, guard: Guard) -> None:
+def add_operator_routes(router: APIRouter, manager: SessionManager, gate: Gate) -> None:
     """Add them."""
 
     def operator_only(bearer: Annotated[str | None, Security(operator_scheme)]) -> None:
-        guard.operator(bearer)
+        gate.operator(bearer)
 
     operator = [Depends(operator_only)]
 

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 import pytest
 
 from holdfast.web.limits import client_address
-from tests.web.api import APPLICATION, BASE, Api, running
+from tests.api.api import APPLICATION, BASE, Api, running
 
 JSON = {"Content-Type": "application/json"}
 
