@@ -27,6 +27,7 @@ from holdfast.web.responses import Refusal, error_answer
 MAX_DEPTH: Final = 32
 """Above the depth of metadata, which gives the better error, and far below what recursion survives."""
 _MAX_NUMBER_LENGTH: Final = 64
+_SHOWABLE_FIELD: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 # A string whole, or one bracket: what is inside strings does not nest.
 _NESTING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
@@ -127,7 +128,9 @@ class StrictRoute(APIRoute):
                 _check_query(request, known)
                 await _check_body(request, takes_body)
                 return await handle(request)
-            except (HoldfastError, RequestValidationError, HTTPException) as error:
+            except RequestValidationError as error:
+                return error_answer(request.scope, Refusal(422, "invalid", _first_problem(error)))
+            except (HoldfastError, HTTPException) as error:
                 return error_answer(request.scope, error)
 
         return strict
@@ -169,6 +172,19 @@ async def _check_body(request: Request, takes_body: bool) -> None:
             raise Refusal(422, "invalid", "this route takes no body")
     elif not _is_json(request.headers.get("content-type")):
         raise Refusal(415, "unsupported_media_type", "the body must be application/json in UTF-8")
+
+
+def _first_problem(error: RequestValidationError) -> str:
+    """A sentence about the first thing that is wrong. It repeats no value: that may be a token."""
+    problem = error.errors()[0]
+    place = ".".join(
+        part if isinstance(part, str) and _SHOWABLE_FIELD.fullmatch(part) else "?"
+        for part in problem["loc"]
+        if not isinstance(part, int)
+    )
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: unknown field"
+    return f"{place}: {problem['msg']}"
 
 
 class _UserConvertor(Convertor[str]):

@@ -54,13 +54,28 @@ class Origins:
         plain HTTP, old ones always; then only the list decides. No when it carries neither, as programs do:
         they use a bearer token, which needs no such check.
         """
+        return self._judged(scope) is True
+
+    def permits_log_in(self, scope: Scope) -> bool:
+        """Whether a request that changes something may begin a session: yes, unless it names another origin.
+
+        Otherwise a page elsewhere could log its visitor in as somebody else, and read later what that visitor does
+        (OWASP's cheat sheet on CSRF, login CSRF). There is no session to protect yet, so a program that sends
+        neither header may.
+        """
+        return self._judged(scope) is not False
+
+    def _judged(self, scope: Scope) -> bool | None:
+        """Whether a page that may act made the request; `None` when nothing says who made it."""
         sites, origins = _headers(scope)
         if len(sites) > 1 or len(origins) > 1:
             # No browser sends two. Which of them the next reader would believe is anyone's guess.
             return False
         if sites and sites[0] in _OWN_SITE:
             return True
-        return bool(origins) and origins[0] in self.allowed
+        if origins:
+            return origins[0] in self.allowed
+        return False if sites else None
 
     def permits_handshake(self, scope: Scope, *, cookie: bool) -> bool:
         """Whether a WebSocket handshake may go on; `cookie` says that a cookie is its credential.

@@ -5,15 +5,13 @@ the client sent is repeated but names of fields, and nothing that a store said i
 """
 
 import logging
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from holdfast.sessions.errors import (
@@ -25,12 +23,12 @@ from holdfast.sessions.errors import (
     StoreUnavailable,
     TooManySessions,
 )
+from holdfast.web.errors import CrossSite, NoSession
 
 log = logging.getLogger("holdfast.web")
 
 NO_STORE: Final = {"Cache-Control": "no-store"}
 RETRY_AFTER_SECONDS: Final = 1
-_SHOWABLE_FIELD: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 class Refusal(HTTPException):
@@ -45,6 +43,11 @@ class Refusal(HTTPException):
 def unauthenticated() -> Refusal:
     """The one 401: the same bytes for a missing, malformed, unknown, expired, revoked or wrong credential."""
     return Refusal(401, "unauthenticated", "a valid credential is required", {"WWW-Authenticate": "Bearer", **NO_STORE})
+
+
+def cross_site() -> Refusal:
+    """The one 403 for a request that another site's page made with the visitor's cookie, or may have made."""
+    return Refusal(403, "cross_site", "only the application's own pages may do this with a cookie", NO_STORE)
 
 
 def not_found() -> Refusal:
@@ -96,11 +99,11 @@ def answer(content: Mapping[str, Any], status: int = 200) -> JSONResponse:
 
 def error_answer(scope: Scope, error: Exception) -> JSONResponse:
     """The answer to an error. Anything unknown is a 500 that says nothing but where to look."""
+    if isinstance(error, NoSession | CrossSite):
+        error = unauthenticated() if isinstance(error, NoSession) else cross_site()
     headers: dict[str, str] = {}
     if isinstance(error, InvalidArgument):
         status, code, message = 422, "invalid", str(error)
-    elif isinstance(error, RequestValidationError):
-        status, code, message = 422, "invalid", _first_problem(error)
     elif isinstance(error, Refusal):
         status, code, message = error.status_code, error.code, error.detail
         headers.update(error.headers or {})
@@ -124,16 +127,3 @@ def _server_error(error: Exception) -> tuple[int, str, str]:
         if isinstance(error, kind):
             return status, code, message
     return 500, "internal", "something went wrong on the server"
-
-
-def _first_problem(error: RequestValidationError) -> str:
-    """A sentence about the first thing that is wrong. It repeats no value: that may be a token."""
-    problem = error.errors()[0]
-    place = ".".join(
-        part if isinstance(part, str) and _SHOWABLE_FIELD.fullmatch(part) else "?"
-        for part in problem["loc"]
-        if not isinstance(part, int)
-    )
-    if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown field"
-    return f"{place}: {problem['msg']}"

@@ -1,0 +1,118 @@
+"""The one piece to put around an application: it gives every request and every handshake its visitor."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from holdfast.sessions.errors import StoreRefused, StoreUnavailable, TooManySessions
+from holdfast.sessions.manager import SessionManager
+from holdfast.web.cookies import CookieOptions
+from holdfast.web.errors import CrossSite, NoSession
+from holdfast.web.origins import Origins
+from holdfast.web.responses import error_answer
+from holdfast.web.visitor import SCOPE_KEY, Visitor, VisitorOptions
+
+_COOKIE: Final = CookieOptions()
+_ORIGINS: Final = Origins()
+# What these mean to a client is known. Anything else is a fault of the application, and its own to answer.
+_ANSWERED: Final = (CrossSite, NoSession, StoreRefused, StoreUnavailable, TooManySessions)
+# RFC 6455's registry: try again later.
+_TRY_AGAIN_LATER: Final = 1013
+
+
+class SocketWrapper(Protocol):
+    """Whoever guards WebSockets, as the middleware sees it."""
+
+    def wrap(self, scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """What the application shall receive from and send to instead."""
+
+
+class HoldfastMiddleware:
+    """ASGI middleware: sessions for HTTP and WebSockets, in any ASGI framework.
+
+        app.add_middleware(HoldfastMiddleware, manager=sessions, origins=Origins(["https://app.example.com"]))
+
+    It puts a `Visitor` into the scope, refuses what another site's page would do with the visitor's cookie, and
+    answers the manager's errors as the HTTP interface does. It reads the body of no request and holds back no
+    answer. A request whose session nobody asks for costs no call of the store.
+
+    The application opens and closes the manager; see `session_lifespan`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        manager: SessionManager,
+        *,
+        cookie: CookieOptions | None = _COOKIE,
+        bearer: bool = True,
+        origins: Origins = _ORIGINS,
+        clear_site_data: Sequence[str] = (),
+        sockets: SocketWrapper | None = None,
+    ) -> None:
+        """Put it around an application.
+
+        Args:
+            app: the application.
+            manager: whose sessions they are.
+            cookie: the session cookie; `None` when no session comes by cookie.
+            bearer: whether `Authorization: Bearer` is read; `False` behind a proxy that uses that header itself.
+            origins: whose pages may act with the cookie, and open WebSockets with it. For requests the browser
+                vouches for the application's own pages over HTTPS; for WebSockets they have to be on the list.
+            clear_site_data: what a browser forgets at log-out; see `VisitorOptions`.
+            sockets: the guard of the WebSockets.
+        """
+        self._app = app
+        self._manager = manager
+        self._options = VisitorOptions(cookie=cookie, bearer=bearer, origins=origins, clear_site_data=clear_site_data)
+        self._sockets = sockets
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request or the handshake on with its visitor."""
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._handshake(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visitor = scope[SCOPE_KEY] = Visitor(scope, self._manager, self._options)
+
+        async def finished(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                visitor.finish(MutableHeaders(scope=message))
+            await send(message)
+
+        try:
+            visitor.check_request()
+            await self._app(scope, receive, finished)
+        except Exception as error:
+            await visitor.take_back()
+            if visitor.started or not isinstance(error, _ANSWERED):
+                raise
+            await error_answer(scope, error)(scope, receive, finished)
+
+    async def _handshake(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[SCOPE_KEY] = Visitor(scope, self._manager, self._options)
+        if self._sockets is not None:
+            receive, send = self._sockets.wrap(scope, receive, send)
+        answered = False
+
+        async def noted(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except _ANSWERED as error:
+            if answered:
+                raise
+            if "websocket.http.response" in scope.get("extensions", {}):
+                await error_answer(scope, error)(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
