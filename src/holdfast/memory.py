@@ -5,6 +5,7 @@ is that of the changes. It is the one store whose clock is the process's, and th
 what it keeps is gone with the process. `close` keeps everything, so that it can be opened again.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import StoreUnavailable
+from holdfast.sessions.errors import StoreUnavailable, TooManySessions
 from holdfast.sessions.policy import HOOKS_EXPECTED_FOR, TICKET_LIFETIME, Policy
-from holdfast.sessions.session import End, EndReason, NewRecord, Record, WhyEnded
-from holdfast.sessions.store import Key
+from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
+from holdfast.sessions.store import Channel, Hint, Key
 from holdfast.sessions.tokens import TokenDigest
 
 
@@ -94,10 +95,25 @@ class MemoryStore:
             self._rows[row.id] = row
         return row.record()
 
-    async def touch(self, digest: TokenDigest) -> Record | None:
+    async def create_capped(self, record: NewRecord) -> Created:
+        """Insert a session if there is room, or make room."""
+        now = self._now()
+        cap = self._policy.max_sessions
+        evicted: list[End] = []
+        if record.id not in self._rows and cap is not None and record.user_id is not None:
+            rows = sorted((row for row in self._all_live(now) if row.user_id == record.user_id), key=lambda row: row.id)
+            surplus = rows[: max(0, len(rows) + 1 - cap)]
+            if surplus and self._policy.at_cap == "refuse":
+                raise TooManySessions(f"the user has {len(rows)} live sessions, and the cap is {cap}")
+            evicted = [_ended(row, "evicted", now) for row in surplus]
+        return Created(await self.create(record), evicted)
+
+    async def touch(self, key: Key) -> Record | None:
         """Count one activity; within the grace the direct predecessor's digest counts too."""
         now = self._now()
-        row = self._live(digest, now) or self._in_grace(digest, now)
+        row = self._live(key, now)
+        if row is None and not isinstance(key, UUID):
+            row = self._in_grace(key, now)
         if row is None:
             return None
         row.request_count += 1
@@ -176,6 +192,32 @@ class MemoryStore:
         now = self._now()
         row = self._rows.get(id)
         return None if row is None else self._end_of(row, now)
+
+    async def standing(self, ids: Sequence[UUID]) -> Standing:
+        """Look each one up."""
+        now = self._now()
+        rows = [row for row in map(self._rows.get, ids) if row is not None]
+        ends = (self._end_of(row, now) for row in rows)
+        live = [(row.id, self._ran_out(row)[1]) for row in rows if self._is_live(row, now)]
+        return Standing(now, live, [end for end in ends if end is not None])
+
+    @property
+    def channel(self) -> Channel:
+        """There is no other process, so being told of its ends takes no time."""
+        return "push"
+
+    async def listen(self, hint: Hint) -> None:
+        """Nothing to hear: there is no other process."""
+        await asyncio.get_running_loop().create_future()
+
+    async def replayed(self, digest: TokenDigest) -> UUID | None:
+        """The live session that replaced this digest some time ago, and went on."""
+        now = self._now()
+        for row in self._all_live(now):
+            if row.previous_digest == digest and row.replaced_at is not None:
+                past = row.replaced_at + self._policy.rotation_grace <= now
+                return row.id if past and row.last_activity > row.replaced_at else None
+        return None
 
     async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:
         """A page of live sessions in order of id."""

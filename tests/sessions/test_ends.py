@@ -332,23 +332,3 @@ async def test_the_memory_of_failures_is_bounded(monkeypatch: pytest.MonkeyPatch
         clock.advance(60)
         await sessions.sweep()
         assert sessions.ends.failed == {}
-
-
-# Watches and a store that fails
-
-
-async def test_a_watch_prefers_what_it_heard() -> None:
-    """The store fails in the very turn in which the end is heard: the end is the answer, at either look."""
-    for method in ("get", "ping"):
-        store = FaultyStore(MemoryStore())
-        async with SessionManager(store, sweep_interval=None, clock=MovableClock()) as sessions:
-            new = await sessions.create_session()
-            async with sessions.watch(new.token) as watch:
-                stalled = planned(store, method, StoreUnavailable("a planned fault"))
-                waiting = asyncio.create_task(watch.wait())
-                await stalled.arrived.wait()
-                end = End(new.id, None, "revoked", new.expires_at)
-                stalled.release()
-                sessions.ends.heard(store, (end,))
-                async with soon():
-                    assert await waiting == end

@@ -395,23 +395,40 @@ async def test_a_watch_leaves_nothing_behind() -> None:
             await clock.until_sleeping()
             await sessions.delete_session(token)
             await waiting
-        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
         assert clock.sleeping == 0
-        assert sessions.ends._watches == {}
+        assert len(sessions.watches) == 0
 
 
-async def test_a_watch_that_cannot_ask_says_so() -> None:
-    """When the session's time is due and the store is away, `wait` raises; it may be called again."""
+async def test_a_watch_waits_through_an_outage() -> None:
+    """When the session's time is due and the store is away, it asks again until the store decides."""
     store, clock = FaultyStore(MemoryStore()), MovableClock()
     async with SessionManager(store, sweep_interval=None, clock=clock) as sessions:
         token, _ = await sessions.create_session()
         async with sessions.watch(token) as watch:
             waiting = asyncio.create_task(watch.wait())
             await clock.until_sleeping()
-            store.fail("get")
+            store.fail("standing")
             clock.advance(timedelta(days=1))
-            with pytest.raises(StoreUnavailable):
-                await waiting
-            end = await watch.wait()
+            await clock.until_sleeping()
+            assert not waiting.done()
+            clock.advance(1)
+            end = await waiting
             assert end is not None
             assert end.reason == "expired"
+
+
+async def test_a_watch_of_a_closed_manager_says_so() -> None:
+    """Whoever still waits for an end gets `StoreUnavailable`, and nothing is left running."""
+    sessions = SessionManager(MemoryStore(), sweep_interval=None)
+    await sessions.open()
+    token, _ = await sessions.create_session()
+    async with sessions.watch(token) as watch:
+        waiting = asyncio.create_task(watch.wait())
+        await asyncio.sleep(0)
+        await sessions.close()
+        with pytest.raises(StoreUnavailable):
+            await waiting
+        with pytest.raises(StoreUnavailable):
+            await watch.wait()

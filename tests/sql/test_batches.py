@@ -1,4 +1,4 @@
-"""The two joined statements against a real server: what each row of their input becomes."""
+"""The joined statements against a real server: what each row of their input becomes."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from holdfast.sessions.policy import Policy
-from holdfast.sql.batches import joined_create, joined_live, joined_touch
+from holdfast.sql.batches import joined_create, joined_touch
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import tables
 from tests.conftest import MigratedDatabases
@@ -42,11 +42,12 @@ async def touch(
     connection: "asyncpg.Connection[Any]", policy: Policy, *, skip_locked: bool = False, **activities: int
 ) -> dict[str, int]:
     """Touch by the letters of digests; the count that each answered one has."""
-    joined = joined_touch(TABLES, Statements(TABLES, policy), policy, skip_locked=skip_locked)
+    both = joined_touch(TABLES, Statements(TABLES, policy), policy, by_id=False)
+    joined = both.skipping if skip_locked else both.waiting
     rows = await connection.fetch(
         joined.text,
         *joined.arguments(
-            digests=[digest(name) for name in activities],
+            keys=[digest(name) for name in activities],
             activities=list(activities.values()),
             limit=len(activities),
             offset=timedelta(0),
@@ -57,8 +58,8 @@ async def touch(
 
 async def live(connection: "asyncpg.Connection[Any]", policy: Policy, *names: str) -> set[str]:
     """Which of these open a live session."""
-    joined = joined_live(TABLES, Statements(TABLES, policy), policy)
-    values = {"digests": [digest(name) for name in names], "limit": len(names), "offset": timedelta(0)}
+    joined = joined_touch(TABLES, Statements(TABLES, policy), policy, by_id=False).live
+    values = {"keys": [digest(name) for name in names], "limit": len(names), "offset": timedelta(0)}
     return {row[0][:1].decode() for row in await connection.fetch(joined.text, *joined.arguments(**values))}
 
 
@@ -89,6 +90,26 @@ async def test_each_digest_counts_its_callers(connection: "asyncpg.Connection[An
     assert await touch(connection, policy, a=3, b=1, c=5, x=7) == {"a": 3, "b": 1}
     assert await touch(connection, policy, a=2) == {"a": 5}
     assert await live(connection, policy, "a", "b", "c", "x") == {"a", "b"}
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+async def test_each_id_counts_its_callers(connection: "asyncpg.Connection[Any]", policy: Policy) -> None:
+    """By id it is the same, rotated or not: a session has one id."""
+    ids = [uuid4() for _ in range(3)]
+    await create(connection, *((id, digest(name), "u1") for id, name in zip(ids, "abc", strict=True)))
+    await connection.execute(
+        "UPDATE sessions SET previous_digest = digest, replaced_at = now(), digest = sha256(digest)"
+    )
+    await connection.execute("UPDATE sessions SET ended_at = now(), end_reason = 'revoked' WHERE id = $1", ids[2])
+    both = joined_touch(TABLES, Statements(TABLES, policy), policy, by_id=True)
+    keys = [*ids, uuid4()]
+    for joined in (both.waiting, both.skipping):
+        values: dict[str, Any] = {"keys": keys, "activities": [3, 1, 5, 7], "limit": 4, "offset": timedelta(0)}
+        rows = await connection.fetch(joined.text, *joined.arguments(**values))
+        assert {row[0] for row in rows} == set(ids[:2])
+    assert {row[0]: row[-1] for row in rows} == {ids[0]: 6, ids[1]: 2}
+    found = await connection.fetch(both.live.text, *both.live.arguments(keys=keys, limit=4, offset=timedelta(0)))
+    assert {row[0] for row in found} == set(ids[:2])
 
 
 async def test_a_predecessor_counts_within_the_grace(connection: "asyncpg.Connection[Any]") -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
 from holdfast.sessions.policy import Policy
 from holdfast.sql import postgresql
-from holdfast.sql.batches import Joined, joined_create, joined_live, joined_touch
+from holdfast.sql.batches import Joined, joined_create, joined_touch
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import tables
 from tests.conftest import MigratedDatabases
@@ -54,6 +55,8 @@ def literal(value: Any) -> str:
     """A value as EXECUTE takes it."""
     if isinstance(value, list):
         return f"ARRAY[{', '.join(map(literal, value))}]"
+    if isinstance(value, UUID):
+        return f"'{value}'::uuid"
     if isinstance(value, bytes):
         return f"'\\x{value.hex()}'::bytea"
     if isinstance(value, timedelta):
@@ -77,10 +80,10 @@ async def plan_for_anything(connection: "asyncpg.Connection[Any]", text: str) ->
     return "\n".join(row[0] for row in rows)
 
 
-def touches(count: int) -> dict[str, Any]:
+def touches(count: int, by_id: bool = False) -> dict[str, Any]:
     """The arguments of a touch of so many sessions."""
     return {
-        "digests": [bytes([n]) * 32 for n in range(count)],
+        "keys": [UUID(int=n) if by_id else bytes([n]) * 32 for n in range(count)],
         "activities": [1] * count,
         "limit": count,
         "offset": timedelta(0),
@@ -90,23 +93,26 @@ def touches(count: int) -> dict[str, Any]:
 @pytest.mark.parametrize("count", [1, 256 - 1])
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("made", ["before there are rows", "after"])
-async def test_the_touch_batch(connection: "asyncpg.Connection[Any]", made: str, policy: str, count: int) -> None:
-    """Found by the digest's unique index and written by the primary key, with a plan of any age."""
+@pytest.mark.parametrize("by_id", [False, True], ids=["digest", "id"])
+async def test_the_touch_batch(
+    connection: "asyncpg.Connection[Any]", by_id: bool, made: str, policy: str, count: int
+) -> None:
+    """Found by the key's unique index and written by the primary key, with a plan of any age."""
     all_tables = tables("public")
-    joined = joined_touch(all_tables, Statements(all_tables, POLICIES[policy]), POLICIES[policy])
+    joined = joined_touch(all_tables, Statements(all_tables, POLICIES[policy]), POLICIES[policy], by_id=by_id).waiting
     await as_a_lane(connection)
     if made == "after":
         await fill(connection)
     await connection.execute(f"PREPARE touch AS {joined.text}")
-    before = await plan_of(connection, "touch", joined, **touches(count))
+    before = await plan_of(connection, "touch", joined, **touches(count, by_id))
     if made != "after":
         await connection.execute(FILL)
-    plan = await plan_of(connection, "touch", joined, **touches(count))
+    plan = await plan_of(connection, "touch", joined, **touches(count, by_id))
     for text in (before, plan):
-        assert "sessions_digest_key" in text, text
+        assert by_id or "sessions_digest_key" in text, text
         assert "sessions_pkey" in text, text
         assert not re.search(r"Seq Scan on sessions", text), text
-        if policy == "grace":
+        if policy == "grace" and not by_id:
             assert "sessions_previous_digest_idx" in text, text
 
 
@@ -114,11 +120,11 @@ async def test_the_touch_batch(connection: "asyncpg.Connection[Any]", made: str,
 async def test_asking_which_are_live(connection: "asyncpg.Connection[Any]", policy: str) -> None:
     """The question about rows that were passed over is answered by the digest's index."""
     all_tables = tables("public")
-    joined = joined_live(all_tables, Statements(all_tables, POLICIES[policy]), POLICIES[policy])
+    joined = joined_touch(all_tables, Statements(all_tables, POLICIES[policy]), POLICIES[policy], by_id=False).live
     await as_a_lane(connection)
     await connection.execute(f"PREPARE live AS {joined.text}")
     await fill(connection)
-    plan = await plan_of(connection, "live", joined, digests=[b"1" * 32], limit=1, offset=timedelta(0))
+    plan = await plan_of(connection, "live", joined, keys=[b"1" * 32], limit=1, offset=timedelta(0))
     assert "sessions_digest_key" in plan, plan
     assert "Seq Scan on sessions" not in plan, plan
 
@@ -141,6 +147,10 @@ PLAIN = {
     "rotate": ("sessions_digest_key",),
     "end": ("sessions_pkey", "sessions_digest_key"),
     "set_metadata": ("sessions_pkey", "sessions_digest_key"),
+    "standing": ("sessions_pkey",),
+    "replayed": ("sessions_previous_digest_idx",),
+    "evict": ("sessions_user_id_idx",),
+    "count_user": ("sessions_user_id_idx",),
     "mark_expired": ("sessions_expires_at_idx",),
     "untold": ("sessions_ended_at_idx",),
     "delete_ended": ("sessions_ended_at_idx",),

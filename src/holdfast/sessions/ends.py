@@ -34,31 +34,17 @@ log = logging.getLogger("holdfast.sessions")
 
 
 class Ends:
-    """The watches and the hook of one manager, and the store calls under way that make ends."""
+    """The hook of one manager, and the store calls under way that make ends."""
 
-    def __init__(self, hook: EndHook | None) -> None:
-        """Make it with the application's hook, or without one."""
+    def __init__(self, hook: EndHook | None, over: Callable[[Iterable[End]], None]) -> None:
+        """Make it with the application's hook, or without one. `over` is told at once, for the watches."""
         self.hook = hook
         self.failed: dict[str, None] = {}
         """Ids of ends that the hook did not take when it was called last, in the order of those calls."""
-        self._watches: dict[str, set[asyncio.Future[End]]] = {}
+        self._over = over
         self._making: set[asyncio.Task[Sequence[End]]] = set()
         self._untold: deque[End] = deque()
         self._telling: asyncio.Task[None] | None = None
-
-    def expect(self, session_id: str) -> asyncio.Future[End]:
-        """A future that gets the end of this session, if this process hears of it."""
-        future: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-        self._watches.setdefault(session_id, set()).add(future)
-        return future
-
-    def forget(self, session_id: str, future: asyncio.Future[End]) -> None:
-        """Take back an `expect`. Safe to repeat."""
-        future.cancel()
-        if watches := self._watches.get(session_id):
-            watches.discard(future)
-            if not watches:
-                del self._watches[session_id]
 
     async def made(
         self,
@@ -69,8 +55,8 @@ class Ends:
         """Make a store call that ends sessions, and hear of what it ended, even if the caller is cancelled meanwhile.
 
         Raises what the call raises. After `OutcomeUnknown` the store is asked once for the end that is `doubted`, so
-        that watches and hook hear of it. Without an id to ask for they hear later: a watch when its session's time
-        is due, the hook at a later sweep.
+        that watches and hook hear of it. Without an id to ask for they hear later: a watch at the next look at its
+        session, within seconds, the hook at a later sweep.
         """
         task = asyncio.create_task(self._made(store, call, doubted))
         self._making.add(task)
@@ -107,12 +93,10 @@ class Ends:
 
     def heard(self, store: Store, ends: Iterable[End]) -> None:
         """Wake the watches at once and tell the hook in the background. Never raises, never waits."""
-        for end in ends:
-            for future in self._watches.pop(end.id, ()):
-                if not future.done():
-                    future.set_result(end)
-            if self.hook is not None:
-                self._untold.append(end)
+        ends = list(ends)
+        self._over(ends)
+        if self.hook is not None:
+            self._untold.extend(ends)
         if self._untold and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._tell_all(store))
 

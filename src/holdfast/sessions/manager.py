@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_args
 from uuid import UUID
 
 from holdfast.sessions import metadata as metadata_rules
@@ -21,15 +21,18 @@ from holdfast.sessions.policy import (
     DEFAULT_LIFETIME,
     DEFAULT_MAX_LIFETIME,
     DEFAULT_RETENTION,
+    AtCap,
     Duration,
     Policy,
     duration,
 )
+from holdfast.sessions.replays import OnReplay, Replays
 from holdfast.sessions.session import (
     End,
     EndReason,
     NewRecord,
     NewSession,
+    Record,
     Session,
     WhyEnded,
     checked_reason,
@@ -39,6 +42,7 @@ from holdfast.sessions.store import Key, Store, StoreOptions
 from holdfast.sessions.sweeper import Sweeper, Swept, clean_up, sweep
 from holdfast.sessions.tokens import digest_of, digest_of_new, new_ticket, new_token, ticket_digest_of
 from holdfast.sessions.watch import Watch
+from holdfast.sessions.watches import Watches
 
 MAX_PAGE = 1000
 _TICKET_ORIGIN_LENGTH = 512
@@ -80,6 +84,9 @@ class SessionManager:
         max_lifetime: Duration | None = DEFAULT_MAX_LIFETIME,
         rotation_grace: Duration = 0,
         retention: Duration = DEFAULT_RETENTION,
+        max_sessions_per_user: int | None = None,
+        at_cap: AtCap = "refuse",
+        on_replay: OnReplay = "report",
         sweep_interval: Duration | None = 60.0,
         on_end: EndHook | None = None,
         options: StoreOptions | None = None,
@@ -95,6 +102,10 @@ class SessionManager:
             max_lifetime: no extension passes creation plus this; `None` for no cap. At least the lifetime.
             rotation_grace: how long a rotated token's predecessor still validates; at most 30 seconds.
             retention: how long an ended session is kept for `why_ended` before the sweep deletes it.
+            max_sessions_per_user: how many live sessions a user may have at any instant; `None` for no cap.
+            at_cap: at the cap `refuse` a create (`TooManySessions`), or `evict` the user's oldest sessions.
+            on_replay: when a token is used that rotation has replaced, and whose successor was used: `report` it to
+                the log, or also `end` its session.
             sweep_interval: seconds between two sweeps of this process; `None` when another process sweeps.
             on_end: called at least once for every end of a session in this store; a call that takes longer than ten
                 seconds is given up and made again later. It must not block the event loop.
@@ -114,9 +125,15 @@ class SessionManager:
             max_lifetime=cap,
             rotation_grace=duration(rotation_grace, "rotation_grace", allow_zero=True),
             retention=duration(retention, "retention", allow_zero=True),
+            max_sessions=max_sessions_per_user,
+            at_cap=at_cap,
         )
+        if on_replay not in get_args(OnReplay):
+            raise InvalidArgument(f"on_replay is one of {', '.join(get_args(OnReplay))}")
         self.clock = clock or Clock()
-        self.ends = Ends(on_end)
+        self.watches = Watches(self.clock, lambda: self.store)
+        self.ends = Ends(on_end, self.watches.over)
+        self.replays = Replays(on_replay, lambda id: self._end(id, "revoked"))
         self._store = self._made(store, options)
         self._open = False
         self._opening_or_closing = asyncio.Lock()
@@ -165,7 +182,9 @@ class SessionManager:
             try:
                 if self._sweeper is not None:
                     await self._sweeper.stop()
+                await self.replays.close()
                 await self.ends.close()
+                await self.watches.close()
             finally:
                 # Cancelled while it waits, it lets go of the store all the same: nobody else would.
                 await self._store.close()
@@ -195,19 +214,30 @@ class SessionManager:
     async def create_session(self, user_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> NewSession:
         """Begin a session; answers token and `expires_at`, and the id beside them.
 
-        The token is shown this once. Raises `InvalidArgument` when the user id or the metadata break a limit. The
-        metadata may be any mapping; objects within it are dicts.
+        The token is shown this once. Raises `InvalidArgument` when the user id or the metadata break a limit, and
+        `TooManySessions` at the user's cap, unless the policy evicts. The metadata may be any mapping; objects within
+        it are dicts.
         """
         token = new_token()
-        record = await self.store.create(
-            NewRecord(
-                new_id(),
-                digest_of_new(token),
-                None if user_id is None else checked_user_id(user_id),
-                metadata_rules.canonical(_plain(metadata)),
-            )
-        )
+        user = None if user_id is None else checked_user_id(user_id)
+        new = NewRecord(new_id(), digest_of_new(token), user, metadata_rules.canonical(_plain(metadata)))
+        if user is None or self.policy.max_sessions is None:
+            record = await self.store.create(new)
+        else:
+            record = await self._create_capped(new)
         return NewSession(str(record.id), token, record.expires_at)
+
+    async def _create_capped(self, new: NewRecord) -> Record:
+        store = self.store
+        made: list[Record] = []
+
+        async def call() -> Sequence[End]:
+            created = await store.create_capped(new)
+            made.append(created.record)
+            return created.evicted
+
+        await self.ends.made(store, call)
+        return made[0]
 
     async def validate_session(self, token: str) -> Session | None:
         """Check a token and record the activity, durably, in one statement; `None` when it opens nothing.
@@ -217,8 +247,12 @@ class SessionManager:
         digest = digest_of(token)
         if digest is None:
             return None
-        record = await self.store.touch(digest)
-        return None if record is None else Session.of(record)
+        store = self.store
+        record = await store.touch(digest)
+        if record is None:
+            self.replays.suspect(store, digest)
+            return None
+        return Session.of(record)
 
     async def get_session(self, token: str) -> Session | None:
         """The session that a token opens, or `None`; touches nothing."""
@@ -227,8 +261,9 @@ class SessionManager:
     async def delete_session(self, token: str) -> bool:
         """End the session (`revoked`); whether there was a live one. Safe to repeat.
 
-        After `OutcomeUnknown` watches and hook hear of the end later, if it was made: a watch when the session's time
-        is due, the hook at a later sweep. `end_session`, which has the id to ask for, tells them at once.
+        After `OutcomeUnknown` watches and hook hear of the end later, if it was made: a watch within seconds, at the
+        next look at its session, the hook at a later sweep. `end_session`, which has the id to ask
+        for, tells them at once.
         """
         return await self._end(digest_of(token), "revoked")
 
@@ -275,8 +310,8 @@ class SessionManager:
             async with sessions.watch(token) as watch:
                 end = await watch.wait()     # End(id, user_id, reason, ended_at)
 
-        Rotation does not disturb it. For now it hears at once of ends that this process makes and of its session's
-        own expiry; of an end made by another process it hears when the session's time is due.
+        Rotation does not disturb it. It hears of an end in this process or any other, and of the session's own
+        expiry, within a second; within ten when the push channel of PostgreSQL is down (see `watches.channel`).
         """
         return Watch(self, digest_of(token))
 
@@ -315,6 +350,15 @@ class SessionManager:
     async def get_by_id(self, id: str) -> Session | None:
         """A live session by its public id, or `None`; touches nothing."""
         return await self._get(parse_id(id))
+
+    async def validate_by_id(self, id: str) -> Session | None:
+        """As `validate_session`, by public id: for a connection whose credential was checked when it was opened.
+
+        An id opens nothing by itself: never take one from a client as proof of anything.
+        """
+        key = parse_id(id)
+        record = None if key is None else await self.store.touch(key)
+        return None if record is None else Session.of(record)
 
     async def extend_by_id(self, id: str, hours: float) -> datetime | None:
         """As `extend_session`, by public id."""

@@ -3,18 +3,22 @@
 import math
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal, get_args
 
 from holdfast.sessions.errors import InvalidArgument
 
 Duration = timedelta | float
 """A length of time: a `timedelta`, or seconds."""
 
+AtCap = Literal["refuse", "evict"]
+"""What a create does when its user has as many live sessions as the cap allows."""
+
 DEFAULT_LIFETIME: Final = timedelta(hours=24)
 DEFAULT_MAX_LIFETIME: Final = timedelta(days=30)
 DEFAULT_RETENTION: Final = timedelta(hours=1)
 MAX_GRACE: Final = timedelta(seconds=30)
 TICKET_LIFETIME: Final = timedelta(seconds=30)
+MAX_CAP: Final = 10_000
 # So long after the last note of a hook its process counts as gone for good, and ends are no longer kept for it.
 HOOKS_EXPECTED_FOR: Final = timedelta(days=7)
 # Far beyond any session and far below the year 9999, where `datetime` ends.
@@ -35,8 +39,17 @@ class Policy:
     """How long the direct predecessor of a rotated token still validates (at most 30 s), and nothing else."""
     retention: timedelta = DEFAULT_RETENTION
     """How long an ended session is kept, so that `why_ended` can tell, before the sweep deletes it."""
+    max_sessions: int | None = None
+    """How many live sessions one user may have at any instant; `None` means any number. Nobody's have no cap."""
+    at_cap: AtCap = "refuse"
+    """At the cap a create is refused, or the user's oldest sessions are evicted to make room."""
 
     def __post_init__(self) -> None:
+        cap = self.max_sessions
+        if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or not 1 <= cap <= MAX_CAP):
+            raise InvalidArgument(f"max_sessions_per_user is a whole number from 1 to {MAX_CAP}, or None for no cap")
+        if self.at_cap not in get_args(AtCap):
+            raise InvalidArgument(f"at_cap is one of {', '.join(get_args(AtCap))}")
         if self.max_lifetime is not None and self.lifetime > self.max_lifetime:
             raise InvalidArgument(
                 f"the lifetime ({self.lifetime}) is longer than max_lifetime ({self.max_lifetime}); "

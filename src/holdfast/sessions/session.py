@@ -50,6 +50,22 @@ class End(NamedTuple):
     ended_at: datetime
 
 
+class Created(NamedTuple):
+    """What a create under a cap did: the new session, and the ends of those that made room for it."""
+
+    record: Record
+    evicted: list[End]
+
+
+class Standing(NamedTuple):
+    """Which of some sessions live, by the store's clock at one instant. Of one in neither list there is no trace."""
+
+    now: datetime
+    live: list[tuple[UUID, datetime]]
+    """Those that live, each with the time at which it runs out unless something happens."""
+    ended: list[End]
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A session as it was when the store answered. Immutable and always true; times are aware and in UTC."""

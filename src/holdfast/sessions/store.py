@@ -14,19 +14,25 @@ Promises that hold for every method:
 - Two threads never share a store; any number of processes share one database.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.policy import Policy
-from holdfast.sessions.session import End, EndReason, NewRecord, Record, WhyEnded
+from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
 from holdfast.sessions.tokens import TokenDigest
 
 Key = TokenDigest | UUID
 """How a session is named: by the digest of its present token, or by its id."""
+
+Hint = Callable[[Collection[UUID] | None], None]
+"""Told which sessions may have ended elsewhere; `None` when any of them may have. Never raises, never waits."""
+
+Channel = Literal["idle", "push", "polling"]
+"""How a store hears of ends that other processes make: not at all yet, by being told, or by asking now and then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,11 @@ class StoreOptions:
     """Whether opening brings the schema up to date. `None` means: on SQLite yes, on PostgreSQL no."""
     pooled: bool = False
     """Whether a transaction pooler such as PgBouncer stands in front of PostgreSQL."""
+    listen: str | None = None
+    """An address that leads to PostgreSQL past the pooler, for hearing of other servers' ends at once.
+
+    `None` means the store's own address; behind a pooler, which cannot pass such news on, it means polling.
+    """
     strict_sqlite: bool = False
     """Whether a SQLite library with the WAL-reset race is refused instead of warned about."""
 
@@ -72,7 +83,14 @@ class Store(Protocol):
         Safe to repeat with the same record: an id and digest already there are the earlier attempt's success.
         """
 
-    async def touch(self, digest: TokenDigest) -> Record | None:
+    async def create_capped(self, record: NewRecord) -> Created:
+        """As `create`, for a user under the policy's cap: at no instant has the user more live sessions than that.
+
+        At the cap it raises `TooManySessions`, having changed nothing, or ends the user's oldest sessions
+        (`evicted`) in the same transaction. Safe to repeat with the same record.
+        """
+
+    async def touch(self, key: Key) -> Record | None:
         """Count one activity of a live session and move `last_activity` forward, never back.
 
         The answer includes this activity, and may include others made at the same time. Within the policy's
@@ -121,6 +139,26 @@ class Store(Protocol):
 
         One that has run out ended when it did so; from the sweep on, when the sweep noted it, and the retention
         counts from then.
+        """
+
+    async def standing(self, ids: Sequence[UUID]) -> Standing:
+        """Which of these sessions live and how the others ended, in one statement. Changes nothing."""
+
+    @property
+    def channel(self) -> Channel:
+        """How `listen` hears of other processes' ends just now."""
+
+    async def listen(self, hint: Hint) -> None:
+        """Hint at sessions that other processes end, until cancelled. Raises nothing else.
+
+        A hint proves nothing: look with `standing` before you act. It may be false, and it may be missing while the
+        channel is down, so ask now and then as well. Whenever hints may have been missed, it hints at all.
+        """
+
+    async def replayed(self, digest: TokenDigest) -> UUID | None:
+        """The live session whose direct predecessor this digest is, past its grace and used since it was replaced.
+
+        Whoever presents such a token kept it longer than its owner did.
         """
 
     async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:

@@ -1,4 +1,4 @@
-"""PostgreSQL only: the two joined statements, which do for many callers in one round trip and one commit what a
+"""PostgreSQL only: the joined statements, which do for many callers in one round trip and one commit what a
 plain statement does for one. They run on the driver's own connection, so they are compiled once, here.
 """
 
@@ -29,11 +29,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.types import TypeEngine
 
 from holdfast.sessions.policy import Policy
 from holdfast.sql.functions import json_value, later_of
-from holdfast.sql.statements import Statements, user_lock
+from holdfast.sql.statements import Statements
 from holdfast.sql.tables import Instant, Span, Tables
+from holdfast.sql.user_statements import user_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,109 +52,132 @@ class Joined:
         return [given[name] for name in self.order]
 
 
-def joined_touch(tables: Tables, statements: Statements, policy: Policy, *, skip_locked: bool = False) -> Joined:
-    """Count the activities of many live sessions.
+@dataclass(frozen=True, slots=True)
+class JoinedTouch:
+    """The statements of a touch by one kind of key."""
 
-    `digests` are distinct, `activities` says how many callers each one has, `limit` is their number. The live rows are
+    waiting: Joined
+    """Count the activities; a row that others hold is waited for."""
+    skipping: Joined
+    """The same, but such rows are passed over, which looks as if they were not live: then ask `live`."""
+    live: Joined
+    """Which of many keys open a live session."""
+
+
+def joined_touch(tables: Tables, statements: Statements, policy: Policy, *, by_id: bool) -> JoinedTouch:
+    """Count the activities of many live sessions, named by digest or by id.
+
+    `keys` are distinct, `activities` says how many callers each one has, `limit` is their number. The live rows are
     locked in order of id, which rotation does not change, before any is written: without that, batches deadlock with
-    each other. Answers the digest asked for, then the columns of a `Record`. With `skip_locked` those that others
-    hold are passed over, which looks as if they were not live: ask `joined_live` about those.
+    each other. Answers the key asked for, then the columns of a `Record`.
     """
-    sessions = tables.sessions
-    given = (
-        func.unnest(bindparam("digests", type_=ARRAY(LargeBinary)), bindparam("activities", type_=ARRAY(BigInteger)))
-        .table_valued(column("digest", LargeBinary), column("activities", BigInteger))
-        .render_derived()
-    )
-    # A limit that is not known when the plan is made counts as a tenth of ten rows: for one row the planner takes the
-    # unique index, whatever it believes about the size of the table, and the plan it keeps is right at any size.
-    asked = select(given.c.digest, given.c.activities).limit(bindparam("limit")).subquery("asked")
-    locked = _locked(asked, tables, statements, policy, skip_locked=skip_locked)
-    # Within the grace a session may be asked for by two digests at once, but a row is updated once.
-    summed = (
-        select(locked.c.id, func.sum(locked.c.activities).label("activities")).group_by(locked.c.id).cte("summed")
-        if policy.rotation_grace
-        else locked
-    )
-    touched = (
-        update(sessions)
-        # Live a moment ago, and locked since: nobody can have ended it in between.
-        .where(sessions.c.id == summed.c.id)
-        .values(
-            request_count=sessions.c.request_count + summed.c.activities,
-            last_activity=later_of(sessions.c.last_activity, statements.now),
+    build = _Touch(tables, statements, policy, by_id=by_id)
+    return JoinedTouch(build.touch(skip_locked=False), build.touch(skip_locked=True), build.live())
+
+
+class _Touch:
+    """Builds the statements for one kind of key."""
+
+    def __init__(self, tables: Tables, statements: Statements, policy: Policy, *, by_id: bool) -> None:
+        self._sessions = tables.sessions
+        self._statements = statements
+        self._by_id = by_id
+        # Within the grace a session has two digests, but never two ids.
+        self._in_grace = bool(policy.rotation_grace) and not by_id
+        self._key: TypeEngine[Any] = Uuid() if by_id else LargeBinary()
+
+    def touch(self, *, skip_locked: bool) -> Joined:
+        sessions = self._sessions
+        given = (
+            func.unnest(bindparam("keys", type_=ARRAY(self._key)), bindparam("activities", type_=ARRAY(BigInteger)))
+            .table_valued(column("key", self._key), column("activities", BigInteger))
+            .render_derived()
         )
-    )
-    if not policy.rotation_grace:
-        return _compiled(touched.returning(locked.c.digest, *statements.record))
-    rows = touched.returning(*statements.record).cte("touched")
-    return _compiled(select(locked.c.digest, *rows.c).join_from(locked, rows, rows.c.id == locked.c.id))
+        # A limit that is not known when the plan is made counts as a tenth of ten rows: for one row the planner takes
+        # the unique index, whatever it believes about the size of the table, and its plan is right at any size.
+        asked = select(given.c.key, given.c.activities).limit(bindparam("limit")).subquery("asked")
+        locked = self._locked(asked, skip_locked=skip_locked)
+        # Within the grace a session may be asked for by two digests at once, but a row is updated once.
+        summed = (
+            select(locked.c.id, func.sum(locked.c.activities).label("activities")).group_by(locked.c.id).cte("summed")
+            if self._in_grace
+            else locked
+        )
+        touched = (
+            update(sessions)
+            # Live a moment ago, and locked since: nobody can have ended it in between.
+            .where(sessions.c.id == summed.c.id)
+            .values(
+                request_count=sessions.c.request_count + summed.c.activities,
+                last_activity=later_of(sessions.c.last_activity, self._statements.now),
+            )
+        )
+        if not self._in_grace:
+            return _compiled(touched.returning(locked.c.key, *self._statements.record))
+        rows = touched.returning(*self._statements.record).cte("touched")
+        return _compiled(select(locked.c.key, *rows.c).join_from(locked, rows, rows.c.id == locked.c.id))
 
+    def live(self) -> Joined:
+        given = func.unnest(bindparam("keys", type_=ARRAY(self._key))).table_valued(column("key", self._key))
+        asked = select(given.render_derived().c.key).limit(bindparam("limit")).subquery("asked")
+        opened = self._opened(asked).where(self._statements.live).subquery("opened")
+        return _compiled(select(opened.c.key))
 
-def joined_live(tables: Tables, statements: Statements, policy: Policy) -> Joined:
-    """Which of many digests open a live session."""
-    given = func.unnest(bindparam("digests", type_=ARRAY(LargeBinary))).table_valued(column("digest", LargeBinary))
-    asked = select(given.render_derived().c.digest).limit(bindparam("limit")).subquery("asked")
-    opened = _opened(asked, tables, statements, policy).where(statements.live).subquery("opened")
-    return _compiled(select(opened.c.digest))
-
-
-def _locked(asked: Subquery, tables: Tables, statements: Statements, policy: Policy, *, skip_locked: bool) -> CTE:
-    """The live sessions that the asked digests open, locked, each with what was asked of it."""
-    sessions = tables.sessions
-    if not policy.rotation_grace:
-        return (
-            _opened(asked, tables, statements, policy)
-            .where(statements.live)
+    def _locked(self, asked: Subquery, *, skip_locked: bool) -> CTE:
+        """The live sessions that the asked keys open, locked, each with what was asked of it."""
+        sessions = self._sessions
+        if not self._in_grace:
+            return (
+                self._opened(asked)
+                .where(self._statements.live)
+                .order_by(sessions.c.id)
+                .with_for_update(of=sessions, skip_locked=skip_locked)
+                .cte("locked")
+                .prefix_with("MATERIALIZED")
+            )
+        # Two digests of one session may be asked for at once, but a row is locked once: a second lock on one that
+        # changed while the first waited finds nothing. What each digest opens is then decided by the locked row.
+        found = self._found(asked).cte("found").prefix_with("MATERIALIZED")
+        ids = select(found.c.id).distinct().subquery("ids")
+        columns = sessions.c.id, sessions.c.digest, sessions.c.previous_digest, sessions.c.replaced_at
+        rows = (
+            select(*columns)
+            .join_from(ids, sessions, sessions.c.id == ids.c.id)
+            .where(self._statements.live)
             .order_by(sessions.c.id)
             .with_for_update(of=sessions, skip_locked=skip_locked)
+            .cte("rows")
+            .prefix_with("MATERIALIZED")
+        )
+        return (
+            select(*found.c)
+            .join_from(found, rows, rows.c.id == found.c.id)
+            .where(self._statements.opens(found.c.key, rows.c))
             .cte("locked")
             .prefix_with("MATERIALIZED")
         )
-    # Two digests of one session may be asked for at once, but a row is locked once: a second lock on one that changed
-    # while the first waited finds nothing. What each digest opens is then decided by the row as it was locked.
-    found = _found(asked, tables).cte("found").prefix_with("MATERIALIZED")
-    ids = select(found.c.id).distinct().subquery("ids")
-    columns = sessions.c.id, sessions.c.digest, sessions.c.previous_digest, sessions.c.replaced_at
-    rows = (
-        select(*columns)
-        .join_from(ids, sessions, sessions.c.id == ids.c.id)
-        .where(statements.live)
-        .order_by(sessions.c.id)
-        .with_for_update(of=sessions, skip_locked=skip_locked)
-        .cte("rows")
-        .prefix_with("MATERIALIZED")
-    )
-    return (
-        select(*found.c)
-        .join_from(found, rows, rows.c.id == found.c.id)
-        .where(statements.opens(found.c.digest, rows.c))
-        .cte("locked")
-        .prefix_with("MATERIALIZED")
-    )
 
+    def _opened(self, asked: Subquery) -> Select[Any]:
+        """The sessions that the asked keys open, live or not; locks nothing."""
+        sessions = self._sessions
+        if self._by_id:
+            return select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.id == asked.c.key)
+        opens = self._statements.opens
+        if not self._in_grace:
+            return select(sessions.c.id, *asked.c).join_from(asked, sessions, opens(asked.c.key))
+        found = self._found(asked).subquery("found")
+        return select(*found.c).join_from(found, sessions, sessions.c.id == found.c.id).where(opens(found.c.key))
 
-def _opened(asked: Subquery, tables: Tables, statements: Statements, policy: Policy) -> Select[Any]:
-    """The sessions that the asked digests open, live or not; locks nothing."""
-    sessions = tables.sessions
-    if not policy.rotation_grace:
-        return select(sessions.c.id, *asked.c).join_from(asked, sessions, statements.opens(asked.c.digest))
-    found = _found(asked, tables).subquery("found")
-    return (
-        select(*found.c).join_from(found, sessions, sessions.c.id == found.c.id).where(statements.opens(found.c.digest))
-    )
+    def _found(self, asked: Subquery) -> CompoundSelect[Any]:
+        """The sessions whose present or previous digest was asked for.
 
-
-def _found(asked: Subquery, tables: Tables) -> CompoundSelect[Any]:
-    """The sessions whose present or previous digest was asked for.
-
-    Each of the two indexes is searched by itself: for an OR of both the planner would search neither.
-    """
-    sessions = tables.sessions
-    return union_all(
-        select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.digest == asked.c.digest),
-        select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.previous_digest == asked.c.digest),
-    )
+        Each of the two indexes is searched by itself: for an OR of both the planner would search neither.
+        """
+        sessions = self._sessions
+        return union_all(
+            select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.digest == asked.c.key),
+            select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.previous_digest == asked.c.key),
+        )
 
 
 def joined_create(tables: Tables, statements: Statements, policy: Policy) -> Joined:

@@ -99,6 +99,25 @@ def _among_sqlite(element: among, compiler: SQLCompiler, **options: Any) -> str:
     return f"{one} IN {few}"
 
 
+class one_of(FunctionElement[bool]):  # noqa: N801 - it is read as a function of SQL
+    """Whether an id is one of the `Ids` in a single parameter."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(one_of, "postgresql")
+def _one_of_postgresql(element: one_of, compiler: SQLCompiler, **options: Any) -> str:
+    one, ids = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{one} = ANY ({ids})"
+
+
+@compiles(one_of, "sqlite")
+def _one_of_sqlite(element: one_of, compiler: SQLCompiler, **options: Any) -> str:
+    one, ids = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{one} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - compiled clauses, no values
+
+
 def _renders(construct: type, dialect: str, template: str) -> None:
     @compiles(construct, dialect)
     def render(element: Any, compiler: SQLCompiler, **options: Any) -> str:

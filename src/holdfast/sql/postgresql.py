@@ -1,7 +1,8 @@
 """PostgreSQL: what only it needs, each with its reason.
 
 Touches and creates are joined and run on connections of their own, so that a flood of them cannot delay a revoke,
-and a slow listing cannot delay a touch. Everything else is a plain call.
+and a slow listing cannot delay a touch. Touches by token and by id are joined apart, because they look rows up by
+different indexes. Everything else is a plain call.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -18,23 +20,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import HoldfastError, OutcomeUnknown, StoreUnavailable
+from holdfast.sessions.errors import HoldfastError, InvalidArgument, OutcomeUnknown, StoreUnavailable
 from holdfast.sessions.policy import Policy
-from holdfast.sessions.session import NewRecord, Record
-from holdfast.sessions.store import StoreOptions
-from holdfast.sessions.tokens import TokenDigest
+from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record
+from holdfast.sessions.store import Channel, Hint, Key, StoreOptions
 from holdfast.sql import schema
-from holdfast.sql.address import PostgresqlAddress
-from holdfast.sql.batches import Joined, joined_create, joined_live, joined_touch
+from holdfast.sql.address import PostgresqlAddress, parse_address
+from holdfast.sql.batches import Joined, JoinedTouch, joined_create, joined_touch
 from holdfast.sql.calls import Answer, Calls, Reading, Writing, discard
 from holdfast.sql.connections import Connections, connect_arguments, for_this_transaction, promised
 from holdfast.sql.failures import Kind, LockedOut, NotDone, Unknown, is_locked_out, kind_of
 from holdfast.sql.joiner import Batch, Joiner
+from holdfast.sql.listener import Listener, channel_of
 from holdfast.sql.store import SqlStore
 from holdfast.sql.tables import tables
+from holdfast.sql.teller import Teller
 
-_TOUCH_LANES: Final = 2
-_CREATE_LANES: Final = 2
+_LANES_EACH: Final = 2
+_LANES: Final = 3 * _LANES_EACH
 # The joined statements look rows up one by one by a unique index, always: no statistics, and no lack of them after
 # the first million inserts, may talk the planner into anything else, and it need not think about it each time.
 _LANE_SETTINGS: Final = {
@@ -72,6 +75,7 @@ class PostgresqlStore(SqlStore):
         self._where = f"PostgreSQL at {address}"
         self._lanes: list[_Lane] = []
         self._skipping_until = 0.0
+        self._listener = _listener(address, options, self._pooled)
         self._engine: AsyncEngine | None = None
 
     async def open(self, policy: Policy, clock: Clock) -> None:
@@ -89,15 +93,21 @@ class PostgresqlStore(SqlStore):
             deadline=deadline,
             in_transaction=self._pooled,
         )
-        self._joined_touch = joined_touch(self._tables, statements, policy)
-        self._joined_touch_skipping = joined_touch(self._tables, statements, policy, skip_locked=True)
-        self._joined_live = joined_live(self._tables, statements, policy)
         self._joined_create = joined_create(self._tables, statements, policy)
-        touch_lanes = [_Lane() for _ in range(_TOUCH_LANES)]
-        create_lanes = [_Lane() for _ in range(_CREATE_LANES)]
-        self._lanes = touch_lanes + create_lanes
-        self._touches = Joiner(self._send_touches, touch_lanes, where=self._where, deadline=deadline, repeatable=False)
-        self._creates = Joiner(self._send_creates, create_lanes, where=self._where, deadline=deadline, repeatable=True)
+        self._lanes = [_Lane() for _ in range(_LANES)]
+        lanes = [self._lanes[start : start + _LANES_EACH] for start in range(0, _LANES, _LANES_EACH)]
+        common: dict[str, Any] = {"where": self._where, "deadline": deadline}
+        self._touches, self._touches_by_id = (
+            Joiner[_Lane, Key, Record | None](
+                partial(self._send_touches, joined_touch(self._tables, statements, policy, by_id=by_id)),
+                lanes[by_id],
+                repeatable=False,
+                **common,
+            )
+            for by_id in (False, True)
+        )
+        self._creates = Joiner[_Lane, NewRecord, Record](self._send_creates, lanes[2], repeatable=True, **common)
+        self._teller = Teller(self._send_hint)
         try:
             await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
             await self.ping()
@@ -125,7 +135,9 @@ class PostgresqlStore(SqlStore):
 
     async def _finish(self) -> None:
         await self._touches.close()
+        await self._touches_by_id.close()
         await self._creates.close()
+        await self._teller.close()
         await self._calls.close()
 
     async def ping(self) -> datetime:
@@ -138,9 +150,9 @@ class PostgresqlStore(SqlStore):
         now: datetime = row.now
         return now
 
-    async def touch(self, digest: TokenDigest) -> Record | None:
+    async def touch(self, key: Key) -> Record | None:
         """See `Store`."""
-        return await self._touches.call(digest)
+        return await (self._touches_by_id if isinstance(key, UUID) else self._touches).call(key)
 
     async def create(self, record: NewRecord) -> Record:
         """See `Store`."""
@@ -156,43 +168,80 @@ class PostgresqlStore(SqlStore):
         # A statement of its own: the next one then sees what was committed while this one waited.
         connection.execute(self._sql.lock_user, {"user": user_id})
 
+    # Telling other servers, and hearing of them
+
+    async def end(self, key: Key, reason: EndReason) -> End | None:
+        """See `Store`."""
+        end = await super().end(key, reason)
+        self._teller.tell(() if end is None else (end,))
+        return end
+
+    async def end_user(self, user_id: str, keep: UUID | None, reason: EndReason) -> list[End]:
+        """See `Store`."""
+        ends = await super().end_user(user_id, keep, reason)
+        self._teller.tell(ends)
+        return ends
+
+    async def create_capped(self, record: NewRecord) -> Created:
+        """See `Store`."""
+        created = await super().create_capped(record)
+        self._teller.tell(created.evicted)
+        return created
+
+    async def _send_hint(self, hint: str) -> None:
+        statement, values = self._sql.tell, {"channel": channel_of(self._options.schema), "hint": hint}
+        await self._calls.write(lambda connection, _: connection.execute(statement, values).close())
+
+    @property
+    def channel(self) -> Channel:
+        """See `Store`."""
+        return "push" if self._listener is not None and self._listener.connected else "polling"
+
+    async def listen(self, hint: Hint) -> None:
+        """See `Store`. Behind a pooler, unless there is an address past it, there is nothing to hear."""
+        if self._listener is None:
+            log.info("behind a pooler other servers' ends are found by asking; HOLDFAST_LISTEN_URL leads past it")
+            await asyncio.get_running_loop().create_future()
+        else:
+            await self._listener.run(hint)
+
     # The joined calls
 
     async def _send_touches(
-        self, lane: _Lane, batch: Batch[TokenDigest, Record | None]
+        self, touch: JoinedTouch, lane: _Lane, batch: Batch[Key, Record | None]
     ) -> Sequence[Record | Exception | None]:
         driver = await self._ready(lane)
-        if not (digests := batch.begin()):
+        if not (keys := batch.begin()):
             return []
-        activities = Counter(digests)
-        values = {"digests": list(activities), "activities": list(activities.values()), "limit": len(activities)}
+        activities = Counter(keys)
+        values = {"keys": list(activities), "activities": list(activities.values()), "limit": len(activities)}
         values["offset"] = self._clock.offset
         skipping = asyncio.get_running_loop().time() < self._skipping_until
-        answers: dict[TokenDigest, Record | Exception] = {}
+        answers: dict[Key, Record | Exception] = {}
         try:
-            joined = self._joined_touch_skipping if skipping else self._joined_touch
+            joined = touch.skipping if skipping else touch.waiting
             rows = await self._fetch(lane, driver, joined, **values)
         except NotDone as failure:
             if not is_locked_out(failure):
                 raise
             # Somebody keeps a row locked: from now on nobody waits for it but those who need it.
             skipping = True
-            rows = await self._fetch(lane, driver, self._joined_touch_skipping, **values)
+            rows = await self._fetch(lane, driver, touch.skipping, **values)
         answers.update((row[0], Record._make(row[1:])) for row in map(tuple, rows))
-        if skipping and (missing := [digest for digest in activities if digest not in answers]):
-            answers.update(await self._passed_over(lane, driver, missing))
-        return [answers.get(digest) for digest in digests]
+        if skipping and (missing := [key for key in activities if key not in answers]):
+            answers.update(await self._passed_over(touch, lane, driver, missing))
+        return [answers.get(key) for key in keys]
 
     async def _passed_over(
-        self, lane: _Lane, driver: Any, digests: Sequence[TokenDigest]
-    ) -> dict[TokenDigest, Exception]:
-        """Which of the digests that were not touched open a live session: their rows are locked."""
+        self, touch: JoinedTouch, lane: _Lane, driver: Any, keys: Sequence[Key]
+    ) -> dict[Key, Exception]:
+        """Which of the keys that were not touched open a live session: their rows are locked."""
         try:
-            values = {"digests": digests, "limit": len(digests), "offset": self._clock.offset}
-            rows = await self._fetch(lane, driver, self._joined_live, **values)
+            values = {"keys": keys, "limit": len(keys), "offset": self._clock.offset}
+            rows = await self._fetch(lane, driver, touch.live, **values)
         except (NotDone, Unknown) as failure:
             # The touch before this was committed, without these.
-            return dict.fromkeys(digests, NotDone(Kind.RETRY, failure.cause))
+            return dict.fromkeys(keys, NotDone(Kind.RETRY, failure.cause))
         if rows:
             self._skipping_until = asyncio.get_running_loop().time() + _SKIPPING_SECONDS
         return {row[0]: NotDone(Kind.RETRY, LockedOut()) for row in rows}
@@ -287,6 +336,16 @@ class PostgresqlStore(SqlStore):
         self._connections.renew()
 
 
+def _listener(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> Listener | None:
+    """What listens for other servers' ends; `None` behind a pooler that no address leads past."""
+    if options.listen is not None:
+        past = parse_address(options.listen)
+        if not isinstance(past, PostgresqlAddress):
+            raise InvalidArgument("HOLDFAST_LISTEN_URL is the address of the same PostgreSQL database, past the pooler")
+        return Listener(past, options.schema)
+    return None if pooled else Listener(address, options.schema)
+
+
 def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> AsyncEngine:
     """An engine whose connections have the timeouts, the durability and the time zone that the promises need."""
     server_timeout = _server_seconds(options)
@@ -294,7 +353,7 @@ def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> 
         "postgresql+asyncpg://",
         connect_args=connect_arguments(address, pooled=pooled, seconds=server_timeout),
         poolclass=AsyncAdaptedQueuePool,
-        pool_size=options.connections + _TOUCH_LANES + _CREATE_LANES,
+        pool_size=options.connections + _LANES,
         max_overflow=0,
         pool_timeout=min(_POOL_SECONDS, options.deadline),
         pool_recycle=1800,

@@ -9,20 +9,20 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, cast
+from uuid import UUID
 
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import StoreRefused, StoreUnavailable
+from holdfast.sessions.errors import HoldfastError, StoreRefused, StoreUnavailable
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import NewRecord, Record
-from holdfast.sessions.store import StoreOptions
-from holdfast.sessions.tokens import TokenDigest
+from holdfast.sessions.store import Channel, Hint, Key, StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.calls import Answer, Calls, Reading, Writing
@@ -33,6 +33,11 @@ from holdfast.sql.tables import tables
 from holdfast.sql.writer import OLDEST_SQLITE, WAL_RESET_FIXED, Write, Writer, file_url
 
 _READERS: Final = 4
+# How often other processes' ends are looked for: a socket closes within a second of them (promise 6).
+_ENDS_SECONDS: Final = 0.25
+_ENDS_MARGIN_SECONDS: Final = 2.0
+_LONGEST_SILENCE_SECONDS: Final = 30.0
+_ENDS_LIMIT: Final = 1000
 
 log = logging.getLogger("holdfast.sql")
 
@@ -99,9 +104,9 @@ class SqliteStore(SqlStore):
 
         return await self._write(writing)
 
-    async def touch(self, digest: TokenDigest) -> Record | None:
+    async def touch(self, key: Key) -> Record | None:
         """See `Store`."""
-        return cast("Record | None", await self._writes.call(digest))
+        return cast("Record | None", await self._writes.call(key))
 
     async def create(self, record: NewRecord) -> Record:
         """See `Store`."""
@@ -115,6 +120,37 @@ class SqliteStore(SqlStore):
             return Record._make(row or connection.execute(created, self._bind(ids=[record.id])).one())
 
         return await self._write(writing)
+
+    @property
+    def channel(self) -> Channel:
+        """See `Store`. SQLite tells nobody anything."""
+        return "polling"
+
+    async def listen(self, hint: Hint) -> None:
+        """See `Store`. Other processes' ends are found in the index of ended sessions, several times a second."""
+        time = asyncio.get_running_loop().time
+        looked_until: float | None = None
+        while True:
+            now = time()
+            # What was noted before the last look may have been committed after it, hence the margin. After a long
+            # silence, and at the start, nobody knows how far back to look.
+            if looked_until is None or now - looked_until > _LONGEST_SILENCE_SECONDS:
+                hint(None)
+                window = timedelta(seconds=_ENDS_MARGIN_SECONDS)
+            else:
+                window = timedelta(seconds=now - looked_until + _ENDS_MARGIN_SECONDS)
+            try:
+                found = await self._just_ended(window)
+                hint(None if len(found) == _ENDS_LIMIT else found)
+                looked_until = now
+            except HoldfastError as error:
+                # Told of by whoever asks the store for something; here it only means to ask again.
+                log.debug("could not look for other processes' ends: %s", error)
+            await asyncio.sleep(_ENDS_SECONDS)
+
+    async def _just_ended(self, window: timedelta) -> Sequence[UUID]:
+        statement, values = self._sql.just_ended, self._bind(window=window, limit=_ENDS_LIMIT)
+        return await self._read(lambda connection: connection.scalars(statement, values).all())
 
     async def _read(self, reading: Reading[Answer]) -> Answer:
         """See `Store`. An answer counts only while the file is still the one in place."""

@@ -13,9 +13,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import StoreUnavailable
-from holdfast.sessions.policy import HOOKS_EXPECTED_FOR, TICKET_LIFETIME, Policy
-from holdfast.sessions.session import End, EndReason, NewRecord, Record, WhyEnded
+from holdfast.sessions.errors import StoreUnavailable, TooManySessions
+from holdfast.sessions.policy import HOOKS_EXPECTED_FOR, MAX_CAP, TICKET_LIFETIME, Policy
+from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
 from holdfast.sessions.store import Key
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.calls import Answer, Reading, Writing
@@ -31,6 +31,7 @@ class SqlStore(ABC):
         self._tables = tables
         self._statements: Statements | None = None
         self._clock = Clock()
+        self._policy = Policy()
 
     @abstractmethod
     async def _read(self, reading: Reading[Answer]) -> Answer: ...
@@ -54,6 +55,7 @@ class SqlStore(ABC):
 
     def _prepare(self, policy: Policy, clock: Clock) -> Statements:
         self._clock = clock
+        self._policy = policy
         self._statements = Statements(self._tables, policy)
         return self._statements
 
@@ -94,6 +96,19 @@ class SqlStore(ABC):
         ends = await self._read(lambda connection: _ends(connection.execute(statement, values).all()))
         return ends[0] if ends else None
 
+    async def standing(self, ids: Sequence[UUID]) -> Standing:
+        """See `Store`."""
+        statement, values = self._sql.standing, self._bind(ids=list(ids))
+        rows = await self._read(lambda connection: connection.execute(statement, values).all())
+        known = [row for row in rows if row.id is not None]
+        live = [(row.id, row.due) for row in known if row.live]
+        return Standing(rows[0].now, live, _ends([row for row in known if not row.live]))
+
+    async def replayed(self, digest: TokenDigest) -> UUID | None:
+        """See `Store`."""
+        statement, values = self._sql.replayed, self._bind(asked=digest)
+        return await self._read(lambda connection: connection.scalars(statement, values).first())
+
     async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:
         """See `Store`."""
         statement = self._sql.list_live(of_user=user_id is not None, after=after is not None)
@@ -131,6 +146,29 @@ class SqlStore(ABC):
             return writing(connection, again)
 
         return await self._write(durably)
+
+    async def create_capped(self, record: NewRecord) -> Created:
+        """See `Store`."""
+        cap, evicts = self._policy.max_sessions or MAX_CAP, self._policy.at_cap == "evict"
+        user: dict[str, Any] = {"user": record.user_id}
+        evicted: dict[str, End] = {}
+
+        def writing(connection: Connection, again: bool) -> Created:
+            self._lock_user(connection, str(record.user_id))
+            row = connection.execute(self._sql.created, self._bind(ids=[record.id])).one_or_none()
+            if row is None:
+                evicted.clear()
+                if evicts:
+                    ended = connection.execute(self._sql.evict, self._bind(**user, room=cap - 1)).all()
+                    evicted.update((end.id, end) for end in _ends(ended))
+                elif (live := connection.scalars(self._sql.count_user, self._bind(**user)).one()) >= cap:
+                    raise TooManySessions(f"the user has {live} live sessions, and the cap is {cap}")
+                values = self._bind(**user, new_id=record.id, new_digest=record.digest, text=record.metadata)
+                row = connection.execute(self._sql.create_locked, values).one()
+            # Found there, it is an earlier attempt of this call, and so is what that one evicted.
+            return Created(Record._make(row), list(evicted.values()))
+
+        return await self._write_durably(writing)
 
     async def extend(self, key: Key, by: timedelta) -> datetime | None:
         """See `Store`."""

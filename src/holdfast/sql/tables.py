@@ -4,10 +4,13 @@ The column names of `sessions` are public: applications join on `id` and `user_i
 is indexed, so that PostgreSQL can update a row within its page (heap-only) and touch no index.
 """
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import (
     JSON,
@@ -25,7 +28,7 @@ from sqlalchemy import (
     TypeDecorator,
     Uuid,
 )
-from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB, TIMESTAMP
 from sqlalchemy.types import TypeEngine
 
 from holdfast.sessions.errors import InvalidArgument, StoreRefused
@@ -72,6 +75,23 @@ class Span(TypeDecorator[timedelta]):
     def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> Any:
         """To the database."""
         return value if value is None or dialect.name == "postgresql" else value // _MICROSECOND
+
+
+class Ids(TypeDecorator[Sequence[UUID]]):
+    """Any number of ids as one value: an array, or in SQLite a JSON text of their hexadecimal form."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The type of a database."""
+        return dialect.type_descriptor(ARRAY(Uuid()) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Sequence[UUID] | None, dialect: Dialect) -> Any:
+        """To the database."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return json.dumps([id.hex for id in value])
 
 
 def instant(microseconds: int) -> datetime:

@@ -18,21 +18,21 @@ from typing import Any, Final, cast
 from uuid import UUID
 from weakref import WeakSet
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Update, create_engine, event
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.pool import StaticPool
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import AuthorityMoved, StoreRefused, StoreUnavailable
 from holdfast.sessions.session import Record
-from holdfast.sessions.tokens import TokenDigest
+from holdfast.sessions.store import Key
 from holdfast.sql.failures import Kind, NotDone, Unknown, is_kept, kind_of, to_raise
 from holdfast.sql.joiner import Batch
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import instant, microseconds
 
-Write = TokenDigest | Callable[[Connection, bool], Any]
-"""One write: a digest is a touch; anything else is done with the connection."""
+Write = Key | Callable[[Connection, bool], Any]
+"""One write: a key is a touch; anything else is done with the connection."""
 
 # A write that fails for one of these takes no other with it.
 _ALONE: Final = (Kind.INPUT, Kind.DEFECT, Kind.BUG)
@@ -142,11 +142,11 @@ class Writer:
             raise StoreRefused(f"{self._where} cannot be used: its control row is missing; restore a backup")
         if row[0] != "here":
             raise AuthorityMoved(f"{self._where} does not accept writes any more")
-        activities = Counter(write for write in writes if isinstance(write, bytes))
-        touched: dict[bytes, Record | Exception | None] = {}
+        activities = Counter(write for write in writes if isinstance(write, bytes | UUID))
+        touched: dict[Key, Record | Exception | None] = {}
         answers: list[Any] = []
         for write in writes:
-            if not isinstance(write, bytes):
+            if not isinstance(write, bytes | UUID):
                 answers.append(self._alone(write))
                 continue
             if write not in touched:
@@ -262,18 +262,29 @@ class _Touch:
     """The touch on the driver's own connection: it is most of what a writer does."""
 
     def __init__(self, statements: Statements) -> None:
-        compiled: Any = statements.touch.compile(dialect=sqlite_dialect.dialect())
+        self._by_digest = _CompiledTouch(statements.touch(by_id=False))
+        self._by_id = _CompiledTouch(statements.touch(by_id=True))
+
+    def __call__(self, driver: sqlite3.Connection, key: Key, activities: int, clock: Clock) -> tuple[Any, ...] | None:
+        """The columns of a `Record`, if there is a live one."""
+        if isinstance(key, UUID):
+            return self._by_id(driver, key.hex, activities, clock)
+        return self._by_digest(driver, key, activities, clock)
+
+
+class _CompiledTouch:
+    def __init__(self, statement: Update) -> None:
+        compiled: Any = statement.compile(dialect=sqlite_dialect.dialect())
         self._text: str = compiled.string
         self._order: tuple[str, ...] = tuple(compiled.positiontup)
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
         self._fixed = {name: microseconds(span) for name, span in fixed.items()}
 
     def __call__(
-        self, driver: sqlite3.Connection, digest: bytes, activities: int, clock: Clock
+        self, driver: sqlite3.Connection, asked: bytes | str, activities: int, clock: Clock
     ) -> tuple[Any, ...] | None:
-        """The columns of a `Record`, if there is a live one."""
         values = {
-            "asked": digest,
+            "asked": asked,
             "activities": activities,
             "offset": microseconds(clock.offset),
             **self._fixed,

@@ -10,8 +10,8 @@ from uuid import UUID
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
 from holdfast.sessions.policy import Policy
-from holdfast.sessions.session import End, EndReason, NewRecord, Record, WhyEnded
-from holdfast.sessions.store import Key, Store
+from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
+from holdfast.sessions.store import Channel, Hint, Key, Store
 from holdfast.sessions.tokens import TokenDigest
 
 Answer = TypeVar("Answer")
@@ -105,9 +105,13 @@ class FaultyStore:
         """See `Store`."""
         return await self._call("create", lambda: self.store.create(record))
 
-    async def touch(self, digest: TokenDigest) -> Record | None:
+    async def create_capped(self, record: NewRecord) -> Created:
         """See `Store`."""
-        return await self._call("touch", lambda: self.store.touch(digest))
+        return await self._call("create_capped", lambda: self.store.create_capped(record))
+
+    async def touch(self, key: Key) -> Record | None:
+        """See `Store`."""
+        return await self._call("touch", lambda: self.store.touch(key))
 
     async def get(self, key: Key) -> Record | None:
         """See `Store`."""
@@ -144,6 +148,23 @@ class FaultyStore:
     async def end_of(self, id: UUID) -> End | None:
         """See `Store`."""
         return await self._call("end_of", lambda: self.store.end_of(id))
+
+    async def standing(self, ids: Sequence[UUID]) -> Standing:
+        """See `Store`."""
+        return await self._call("standing", lambda: self.store.standing(ids))
+
+    @property
+    def channel(self) -> Channel:
+        """See `Store`."""
+        return self.store.channel
+
+    async def listen(self, hint: Hint) -> None:
+        """See `Store`."""
+        await self._call("listen", lambda: self.store.listen(hint))
+
+    async def replayed(self, digest: TokenDigest) -> UUID | None:
+        """See `Store`."""
+        return await self._call("replayed", lambda: self.store.replayed(digest))
 
     async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:
         """See `Store`."""

@@ -12,6 +12,7 @@ from holdfast.sessions.ids import new_id
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import END_REASONS, End, EndReason
 from holdfast.sessions.tokens import new_token
+from holdfast.sessions.watches import POLL_SECONDS
 from holdfast.testing.clock import MovableClock
 from holdfast.testing.suite_base import SuiteBase, known, move_to, present, soon
 
@@ -202,12 +203,55 @@ class EndsSuite(SuiteBase):
                 assert await watch.wait() is None
 
     async def test_a_watch_hears_of_another_servers_end(self, clock: MovableClock) -> None:
-        """At the latest when the session's time is due, it hears of an end made elsewhere."""
+        """Within seconds, by a hint or at the next look; time need not pass for the session (promise 6)."""
+        async with self.two_servers(clock) as (here, there):
+            for finish in ("id", "user"):
+                new = await here.create_session(user_id="u1")
+                async with here.watch(new.token) as watch:
+                    waiting = asyncio.create_task(watch.wait())
+                    await soon(clock.until_sleeping())
+                    if finish == "id":
+                        assert await there.end_session(new.id, "evicted")
+                    else:
+                        assert await there.revoke_user_sessions("u1") == 1
+                    end = present(await soon(waiting))
+                    assert end.reason == ("evicted" if finish == "id" else "revoked")
+
+    async def test_a_watch_hears_of_another_servers_end_at_the_next_look(self, clock: MovableClock) -> None:
+        """Without any hint too, which a store may lose (promise 6)."""
         async with self.two_servers(clock) as (here, there):
             new = await here.create_session()
             async with here.watch(new.token) as watch:
                 waiting = asyncio.create_task(watch.wait())
                 await soon(clock.until_sleeping())
                 assert await there.end_session(new.id, "evicted")
-                clock.advance(24 * 3600)
+                clock.advance(POLL_SECONDS)
                 assert present(await soon(waiting)).reason == "evicted"
+
+    async def test_standing_tells_live_from_ended(self, sessions: SessionManager, clock: MovableClock) -> None:
+        """One statement about many: those that live with their time, those that ended with their end."""
+        live, revoked, later = [await sessions.create_session(user_id="u1") for _ in range(3)]
+        await sessions.extend_session(later.token, 48)
+        await sessions.end_session(revoked.id)
+        ids = [UUID(new.id) for new in (live, revoked, later)]
+        standing = await sessions.store.standing([*ids, new_id()])
+        assert dict(standing.live).keys() == {ids[0], ids[2]}
+        assert dict(standing.live)[ids[0]] == live.expires_at
+        assert [end[:3] for end in standing.ended] == [(revoked.id, "u1", "revoked")]
+        clock.advance(24 * 3600)
+        standing = await sessions.store.standing(ids)
+        assert dict(standing.live).keys() == {ids[2]}
+        assert {end.id: end.reason for end in standing.ended} == {live.id: "expired", revoked.id: "revoked"}
+        assert standing.now > live.expires_at
+        assert (await sessions.store.standing([])).live == []
+
+    async def test_standing_knows_the_idle_timeout(self, clock: MovableClock) -> None:
+        """A session runs out when its idle timeout does, if that comes first."""
+        async with self.opened(clock, idle_timeout=600) as sessions:
+            new = await sessions.create_session()
+            session = present(await sessions.validate_session(new.token))
+            ((id, due),) = (await sessions.store.standing([UUID(new.id)])).live
+            assert (str(id), due) == (new.id, session.last_activity + timedelta(seconds=600))
+            clock.advance(600)
+            (end,) = (await sessions.store.standing([UUID(new.id)])).ended
+            assert (end.reason, end.ended_at) == ("idle", due)

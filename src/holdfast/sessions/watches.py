@@ -1,0 +1,320 @@
+"""Every session that something in this process depends on, and the moment each one ends.
+
+A socket or a `watch` attaches to a session. From then on this process learns of its end: at once when it makes the
+end itself, by a hint of the store's when another process does, by the clock when the session's time is due, and by
+looking every few seconds in any case. Hints and clocks prove nothing: whatever the occasion, one statement asks the
+store about all sessions in question, and only its answer ends an attachment.
+"""
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.errors import HoldfastError, StoreUnavailable
+from holdfast.sessions.session import End, Session, Standing
+from holdfast.sessions.store import Channel, Store
+
+POLL_SECONDS: Final = 5.0
+"""How often every attached session is looked at, whatever hints there are."""
+
+FRESH_SECONDS: Final = 10.0
+"""How long a session that was found live counts as live for what is about to be delivered (promise 6)."""
+
+_CHUNK: Final = 1000
+_RETRY_SECONDS: Final = 1.0
+# Each look says anew when a session is due, a little earlier or later for the way the answer took.
+_DUE_TOLERANCE_SECONDS: Final = 0.2
+# What a validate found live so recently need not be looked at by the poll as well.
+_JUST_SEEN_SECONDS: Final = POLL_SECONDS / 2
+
+log = logging.getLogger("holdfast.sessions")
+
+
+class _Attended:
+    """One session, however many are attached to it."""
+
+    __slots__ = ("attachments", "confirmed", "due", "due_at", "id", "user_id", "waiting")
+
+    def __init__(self, session: Session, confirmed: float) -> None:
+        self.id = UUID(session.id)
+        self.user_id = session.user_id
+        self.attachments: set[Attachment] = set()
+        self.confirmed = confirmed
+        """When, on this process's own reading of time, the last statement that found it live was sent."""
+        self.due: datetime | None = None
+        self.due_at: float | None = None
+        """`due` on this process's own reading of time; `None` until the store has said it."""
+        self.waiting: list[asyncio.Future[None]] = []
+
+
+class Attachment:
+    """That something depends on a session: `end` is done once the session is over."""
+
+    __slots__ = ("_attended", "_watches", "end")
+
+    def __init__(self, watches: "Watches", attended: _Attended) -> None:
+        """Made by `Watches.attach`."""
+        self._watches = watches
+        self._attended = attended
+        self.end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        """When and why the session ended. Await it through `asyncio.shield`: cancelling it makes it deaf.
+
+        It fails with `StoreUnavailable` when the manager closes first.
+        """
+
+    @property
+    def session_id(self) -> str:
+        """Which session."""
+        return str(self._attended.id)
+
+    @property
+    def due(self) -> datetime | None:
+        """When the session runs out unless something happens (aware, UTC); `None` before the first look."""
+        return self._attended.due
+
+    def seen(self, asked_at: float) -> None:
+        """Note that a store call made at `asked_at` (the loop's time) found the session live."""
+        self._attended.confirmed = max(self._attended.confirmed, asked_at + self._watches.offset)
+
+    async def confirm(self) -> None:
+        """Return once the session is known to have been live in the last `FRESH_SECONDS`, or its end is known.
+
+        Call it before anything is delivered. It costs nothing while this process looks regularly; one that stood
+        still, or lost its store, waits here for an answer. Raises `StoreUnavailable` when the store gives none.
+        """
+        if not self.end.done() and self._watches.reading() - self._attended.confirmed > FRESH_SECONDS:
+            await self._watches.look_at(self._attended)
+
+    def close(self) -> None:
+        """Depend on it no longer. Safe to repeat."""
+        self._watches.detach(self, self._attended)
+
+
+class Watches:
+    """The attachments of one manager, and the one task that looks after them all."""
+
+    def __init__(self, clock: Clock, store: Callable[[], Store]) -> None:
+        """Prepare it; it runs from the first attachment on. `store` gives the open store, or raises."""
+        self._clock = clock
+        self._store = store
+        self._attended: dict[UUID, _Attended] = {}
+        # Hints, what is due and what is just attached go before the regular look. Dicts, for their order.
+        self._urgent: dict[UUID, None] = {}
+        self._regular: dict[UUID, None] = {}
+        self._due: list[tuple[float, UUID]] = []
+        self._next_poll = 0.0
+        self._woken = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listening: Store | None = None
+
+    @property
+    def channel(self) -> Channel:
+        """How ends made by other processes become known here; `idle` while nothing has attached yet."""
+        return "idle" if self._listening is None else self._listening.channel
+
+    def __len__(self) -> int:
+        """How many sessions something is attached to."""
+        return len(self._attended)
+
+    def attach(self, session: Session) -> Attachment:
+        """Depend on a session that a store call has just found live. Raises `StoreUnavailable` on a closed manager.
+
+        It is looked at again at once, so that an end between that call and this one is not missed.
+        """
+        if not self._tasks:
+            self._start(self._store())
+        attended = self._attended.get(UUID(session.id))
+        if attended is None:
+            attended = _Attended(session, self.reading())
+            self._attended[attended.id] = attended
+        attachment = Attachment(self, attended)
+        attended.attachments.add(attachment)
+        self._suspect((attended.id,))
+        return attachment
+
+    def detach(self, attachment: Attachment, attended: _Attended) -> None:
+        """Take back an `attach`. Safe to repeat."""
+        attended.attachments.discard(attachment)
+        attachment.end.cancel()
+        if not attended.attachments and self._attended.get(attended.id) is attended:
+            del self._attended[attended.id]
+            if not self._attended:
+                self._woken.set()
+
+    def over(self, ends: Iterable[End]) -> None:
+        """Note that sessions are over, which the store has said."""
+        for end in ends:
+            if (attended := self._attended.pop(UUID(end.id), None)) is not None:
+                for attachment in attended.attachments:
+                    if not attachment.end.done():
+                        attachment.end.set_result(end)
+                _answer(attended, None)
+
+    async def look_at(self, attended: _Attended) -> None:
+        """Wait for the next look at a session. Raises `StoreUnavailable` when the store gives no answer."""
+        if self._attended.get(attended.id) is attended:
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            attended.waiting.append(waiting)
+            self._suspect((attended.id,))
+            await waiting
+
+    async def close(self) -> None:
+        """Let go of everything: whoever still waits for an end gets `StoreUnavailable`. Safe to repeat."""
+        tasks, self._tasks, self._listening = self._tasks, [], None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        closed = StoreUnavailable("the session manager was closed")
+        for attended in self._attended.values():
+            _answer(attended, closed)
+            for attachment in attended.attachments:
+                if not attachment.end.done():
+                    attachment.end.set_exception(closed)
+                    # Looked at here: an attachment that nobody waits on is no forgotten failure.
+                    attachment.end.exception()
+        self._attended.clear()
+
+    def _start(self, store: Store) -> None:
+        self._listening = store
+        self._next_poll = self.reading() + POLL_SECONDS
+        self._tasks = [
+            asyncio.create_task(self._run(), name="holdfast-watches"),
+            asyncio.create_task(store.listen(self._hinted), name="holdfast-listen"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(_told_if_broken)
+
+    @property
+    def offset(self) -> float:
+        """What tests have moved the clock by, in seconds."""
+        return self._clock.offset.total_seconds()
+
+    def reading(self) -> float:
+        """This process's own reading of time, on which a look is planned. It ends no session."""
+        return asyncio.get_running_loop().time() + self.offset
+
+    def _hinted(self, ids: Collection[UUID] | None) -> None:
+        self._suspect(self._attended if ids is None else ids)
+
+    def _suspect(self, ids: Iterable[UUID]) -> None:
+        # What nothing is attached to is nobody's business: a flood of made-up hints costs a look in a dict each.
+        self._urgent.update((id, None) for id in ids if id in self._attended)
+        if self._urgent:
+            self._woken.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            self._plan()
+            if not self._urgent and not self._regular:
+                await self._rest()
+            elif not await self._look(self._taken()):
+                await self._clock.sleep(_RETRY_SECONDS)
+
+    def _plan(self) -> None:
+        """Note what is due by now."""
+        now = self.reading()
+        while self._due and self._due[0][0] <= now:
+            due_at, id = heapq.heappop(self._due)
+            # An entry from before an extension, or for a session that nobody is attached to any more, is not current.
+            if (attended := self._attended.get(id)) is not None and attended.due_at == due_at:
+                attended.due_at = None
+                self._urgent[id] = None
+        if now >= self._next_poll:
+            self._next_poll = now + POLL_SECONDS
+            before = now - _JUST_SEEN_SECONDS
+            self._regular.update((id, None) for id, each in self._attended.items() if each.confirmed < before)
+
+    async def _rest(self) -> None:
+        """Sleep until something is due or somebody calls."""
+        sleepers: list[asyncio.Future[object]] = [asyncio.ensure_future(self._woken.wait())]
+        if self._attended:
+            until = min(self._next_poll, self._due[0][0]) if self._due else self._next_poll
+            sleepers.append(asyncio.ensure_future(self._clock.sleep(until - self.reading())))
+        try:
+            await asyncio.wait(sleepers, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for sleeper in sleepers:
+                sleeper.cancel()
+
+    def _taken(self) -> list[_Attended]:
+        """The next ones to look at, the urgent first."""
+        taken: list[_Attended] = []
+        for queue in (self._urgent, self._regular):
+            while queue and len(taken) < _CHUNK:
+                id = next(iter(queue))
+                del queue[id]
+                self._regular.pop(id, None)
+                if (attended := self._attended.get(id)) is not None:
+                    taken.append(attended)
+        return taken
+
+    async def _look(self, attended: list[_Attended]) -> bool:
+        """Ask the store about them; whether it answered."""
+        if not attended:
+            return True
+        asked_at, offset = self.reading(), self.offset
+        waiting = [each.waiting for each in attended]
+        for each in attended:
+            each.waiting = []
+        try:
+            standing = await self._store().standing([each.id for each in attended])
+        except HoldfastError as error:
+            log.warning("whether %d sessions with listeners live is not known; asking again: %s", len(attended), error)
+            unavailable = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
+            for futures in waiting:
+                _finish(futures, unavailable)
+            self._urgent.update((each.id, None) for each in attended)
+            return False
+        except BaseException:
+            # Cancelled: whoever waits is answered by `close`.
+            for each, futures in zip(attended, waiting, strict=True):
+                each.waiting += futures
+            raise
+        now = asyncio.get_running_loop().time() + offset
+        self._apply(standing, attended, asked_at, now)
+        for futures in waiting:
+            _finish(futures, None)
+        return True
+
+    def _apply(self, standing: Standing, asked: list[_Attended], asked_at: float, now: float) -> None:
+        gone = {each.id: each for each in asked}
+        for id, due in standing.live:
+            attended = gone.pop(id)
+            attended.confirmed = max(attended.confirmed, asked_at)
+            attended.due = due
+            due_at = now + (due - standing.now).total_seconds()
+            if attended.due_at is None or abs(attended.due_at - due_at) > _DUE_TOLERANCE_SECONDS:
+                heapq.heappush(self._due, (due_at, id))
+                attended.due_at = due_at
+        self.over(standing.ended)
+        for end in standing.ended:
+            gone.pop(UUID(end.id), None)
+        # Of these the store has no trace: they were erased, with their user, or deleted long after their end.
+        self.over(End(str(id), attended.user_id, "revoked", standing.now) for id, attended in gone.items())
+
+
+def _answer(attended: _Attended, error: StoreUnavailable | None) -> None:
+    futures, attended.waiting = attended.waiting, []
+    _finish(futures, error)
+
+
+def _finish(futures: Iterable[asyncio.Future[None]], error: StoreUnavailable | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _told_if_broken(task: asyncio.Task[None]) -> None:
+    """Say it loudly when a task that runs for ever did not: sockets would outlive their sessions unnoticed."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("watching sessions stopped, which is a fault of Holdfast's", exc_info=error)
