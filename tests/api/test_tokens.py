@@ -103,20 +103,24 @@ async def test_all_refusals_look_the_same(api: Api) -> None:
     revoked, rotated = (await api.create())["token"], (await api.create())["token"]
     await api.manager.delete_session(revoked)
     await api.manager.rotate_session(rotated)
-    shown, validated = set(), set()
+    paths = ("sessions/current", "sessions/current/devices", "stats")
+    shown: dict[str, set[tuple[bytes, tuple[tuple[str, str], ...]]]] = {path: set() for path in paths}
+    validated = set()
     for token in (expired, revoked, rotated, new_token(), "nonsense", APPLICATION):
-        for path in ("sessions/current", "sessions/current/devices", "stats"):
+        for path in paths:
             credential = token if path != "stats" else token + "x"
             response = await api.ask("GET", path, credential, headers={"X-Correlation-ID": "same"})
             assert response.status_code == 401
-            shown.add((response.content, tuple(sorted(response.headers.items()))))
+            shown[path].add((response.content, tuple(sorted(response.headers.items()))))
         response = await api.ask(
             "POST", "sessions/validate", APPLICATION, json={"token": token}, headers={"X-Correlation-ID": "same"}
         )
         validated.add((response.content, tuple(sorted(response.headers.items()))))
-    assert len(shown) == 1
+    assert [len(answers) for answers in shown.values()] == [1, 1, 1]
     assert len(validated) == 1
-    assert dict(next(iter(shown))[1])["www-authenticate"] == "Bearer"
+    (body, headers), *others = (next(iter(answers)) for answers in shown.values())
+    assert dict(headers)["www-authenticate"] == "Bearer"
+    assert all(other == body for other, _ in others)
 
 
 @pytest.mark.parametrize("value", ["1", "1.5", "[]", "{}", "true", "null", '["hfs_"]'])

@@ -80,7 +80,7 @@ def test_every_route_is_described() -> None:
 
 def test_every_error_of_the_interface_is_described() -> None:
     """Each code that an answer can have, with its status."""
-    source = Path(responses.__file__).parent
+    source = Path(holdfast.__file__).parent
     text = _text("reference/http.md")
     shown = {
         (status, code)
@@ -89,7 +89,8 @@ def test_every_error_of_the_interface_is_described() -> None:
     }
     raised = {
         match
-        for file in source.glob("*.py")
+        for folder in ("api", "web")
+        for file in (source / folder).glob("*.py")
         for match in re.findall(r'Refusal\(\s*(\d{3}), "(\w+)"', file.read_text(encoding="utf-8"))
     }
     mapped = {(str(status), code) for _, status, code, _ in responses._TABLE}

@@ -58,16 +58,18 @@ async def test_the_routes_are_those_of_the_contract(api: Api) -> None:
 
 
 async def test_every_operation_says_who_may_use_it(api: Api) -> None:
-    """Each operation names its credentials, and each of those is a bearer scheme of the document."""
+    """Each operation names its credentials: bearers all, but for the session cookie, which has its name."""
     schema = openapi(api.app)
     schemes = schema["components"]["securitySchemes"]
-    assert {scheme["scheme"] for scheme in schemes.values()} == {"bearer"}
+    cookie = schemes["SessionCookie"]
+    assert (cookie["type"], cookie["in"], cookie["name"]) == ("apiKey", "cookie", "__Host-session")
+    assert {scheme.get("scheme") for scheme in schemes.values() if scheme is not cookie} == {"bearer"}
     for path, method, operation in operations(schema):
         named = {name for choice in operation["security"] for name in choice}
         assert named, (path, method)
         assert named <= set(schemes)
         if "/current" in path:
-            assert named == {"SessionToken"}
+            assert named == {"SessionToken", "SessionCookie"}
     assert {} not in schema["paths"]["/api/v1/sessions"]["post"]["security"]
 
 

@@ -88,6 +88,15 @@ class CreatedAnswer(BaseModel):
     expires_at: Time
 
 
+class RotatedAnswer(BaseModel):
+    """A session's new token, shown this once, or set as the cookie and not shown."""
+
+    model_config = _showing({"id": _ID, "token": _TOKEN, "expires_at": _TIME}, {"id": _ID, "expires_at": _TIME})
+    id: str
+    token: Annotated[str | None, Field(description="Absent when the old one came in a cookie.")] = None
+    expires_at: Time
+
+
 class SessionAnswer(BaseModel):
     """A live session."""
 
@@ -212,3 +221,9 @@ def session_body(session: Session) -> Mapping[str, Any]:
 def created_body(new: NewSession) -> Mapping[str, Any]:
     """A new token in the form of `CreatedAnswer`: with create and rotate, the only answers that hold one."""
     return {"id": new.id, "token": new.token, "expires_at": timestamp(new.expires_at)}
+
+
+def rotated_body(new: NewSession, *, show_token: bool) -> Mapping[str, Any]:
+    """A rotated session in the form of `RotatedAnswer`."""
+    body = created_body(new)
+    return body if show_token else {name: value for name, value in body.items() if name != "token"}

@@ -1,8 +1,11 @@
 """What the router may be told, as plain values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+
+from holdfast.web.cookies import CookieOptions
+from holdfast.web.origins import Origins
 
 
 def _unobserved(_: str) -> None:
@@ -23,6 +26,10 @@ class RouterOptions:
     """Whether a session's own token may extend it."""
     allow_metadata: bool = False
     """Whether a session's own token may change its metadata."""
+    cookie: CookieOptions | None = field(default_factory=CookieOptions)
+    """The cookie that may carry a session's own token; `None` when only a bearer does."""
+    origins: Origins = field(default_factory=Origins)
+    """Whose pages may change something with that cookie, besides those of this very origin."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Whose `X-Forwarded-For` is believed."""
     observe: Callable[[str], None] = _unobserved

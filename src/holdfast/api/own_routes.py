@@ -3,66 +3,99 @@
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response, Security
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
 
 from holdfast.api.bodies import (
-    CreatedAnswer,
     DevicesAnswer,
     ErrorAnswer,
     ExpiryAnswer,
     ExtendBody,
     MetadataBody,
+    RotatedAnswer,
     SessionAnswer,
     TicketAnswer,
     TicketBody,
-    created_body,
+    rotated_body,
     session_body,
 )
 from holdfast.api.credentials import Gate, session_scheme
 from holdfast.api.options import RouterOptions
 from holdfast.api.pages import read_page
+from holdfast.api.strict_json import Handler, StrictRoute
 from holdfast.sessions.manager import MAX_PAGE, SessionManager
 from holdfast.sessions.session import Session
+from holdfast.web.dependencies import cookie_scheme
+from holdfast.web.errors import CrossSite
 from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
+from holdfast.web.visitor import SCOPE_KEY, Visitor, VisitorOptions
 
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    403: {"model": ErrorAnswer, "description": "Another site's page may have sent this with the visitor's cookie."}
+}
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {
     404: {"model": ErrorAnswer, "description": "No such live session of this user."}
 }
 
 
-def add_own_routes(router: APIRouter, manager: SessionManager, gate: Gate, options: RouterOptions) -> None:
-    """Add them. A token that opens nothing gets the constant 401 from each."""
+def own_router(manager: SessionManager, gate: Gate, options: RouterOptions) -> APIRouter:
+    """The routes. A token that opens nothing gets the constant 401 from each.
 
-    def own_token(bearer: Annotated[str | None, Security(session_scheme)]) -> str:
-        if bearer is None:
+    The token is a bearer or, if the options name one, a cookie; with a cookie, what changes anything must come from
+    a page that may act.
+    """
+    router = APIRouter(
+        route_class=_visited(manager, VisitorOptions(cookie=options.cookie, origins=options.origins)),
+        redirect_slashes=False,
+        responses=_ERRORS,
+    )
+
+    def presented(request: Request) -> Visitor:
+        visitor = Visitor.of(request)
+        try:
+            visitor.check_request()
+        except CrossSite:
+            gate.refused()
+            raise
+        return visitor
+
+    # Nothing that they read is used; they are how the documentation knows.
+    router.dependencies.append(Security(session_scheme))
+    if options.cookie is not None:
+        router.dependencies.append(Security(cookie_scheme(options.cookie.name)))
+
+    def own_token(visitor: Annotated[Visitor, Depends(presented)]) -> str:
+        if visitor.token is None:
             raise gate.refuse()
-        return bearer
+        return visitor.token
 
-    async def opened(token: str) -> Session:
-        session = await manager.get_session(token)
+    async def opened(visitor: Annotated[Visitor, Depends(presented)]) -> Session:
+        session = await visitor.peek()
         if session is None:
             raise gate.refuse()
         return session
 
     @router.get("/sessions/current", response_model=SessionAnswer, tags=["own session"])
-    async def show_current_session(token: Annotated[str, Depends(own_token)]) -> Response:
+    async def show_current_session(current: Annotated[Session, Depends(opened)]) -> Response:
         """The session this token opens. Touches nothing."""
-        return answer(session_body(await opened(token)))
+        return answer(session_body(current))
 
     @router.delete("/sessions/current", status_code=204, tags=["own session"])
-    async def end_current_session(token: Annotated[str, Depends(own_token)]) -> Response:
-        """End this session: log out."""
-        if not await manager.delete_session(token):
+    async def end_current_session(visitor: Annotated[Visitor, Depends(presented)]) -> Response:
+        """End this session: log out. The cookie goes, if there is one."""
+        if not await visitor.log_out():
             raise gate.refuse()
         return Response(status_code=204, headers=NO_STORE)
 
-    @router.post("/sessions/current/rotate", response_model=CreatedAnswer, tags=["own session"])
-    async def rotate_current_session(token: Annotated[str, Depends(own_token)]) -> Response:
-        """Replace the token. Id, expiry and open sockets stay; the old token is dead."""
-        new = await manager.rotate_session(token)
+    @router.post("/sessions/current/rotate", response_model=RotatedAnswer, tags=["own session"])
+    async def rotate_current_session(visitor: Annotated[Visitor, Depends(presented)]) -> Response:
+        """Replace the token. Id, expiry and open sockets stay; the old token is dead.
+
+        A token that came in a cookie has its successor set as the cookie and not shown: no script shall see it.
+        """
+        new = await visitor.rotate()
         if new is None:
             raise gate.refuse()
-        return answer(created_body(new))
+        return answer(rotated_body(new, show_token=visitor.way == "bearer"))
 
     @router.post("/sessions/current/ticket", response_model=TicketAnswer, tags=["own session"])
     async def create_ticket(token: Annotated[str, Depends(own_token)], body: TicketBody | None = None) -> Response:
@@ -75,12 +108,11 @@ def add_own_routes(router: APIRouter, manager: SessionManager, gate: Gate, optio
 
     @router.get("/sessions/current/devices", response_model=DevicesAnswer, tags=["own session"])
     async def list_devices(
-        token: Annotated[str, Depends(own_token)],
+        current: Annotated[Session, Depends(opened)],
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
         after: Annotated[UUID | None, Query()] = None,
     ) -> Response:
         """The live sessions of this session's user. An anonymous session sees itself only."""
-        current = await opened(token)
         found, following = [current], None
         if current.user_id is not None:
             found, following = await read_page(manager, current.user_id, limit, after)
@@ -88,9 +120,8 @@ def add_own_routes(router: APIRouter, manager: SessionManager, gate: Gate, optio
         return answer({"sessions": devices, "next": following})
 
     @router.delete("/sessions/current/devices/{id:uuid}", status_code=204, responses=_MISSING, tags=["own session"])
-    async def end_device(token: Annotated[str, Depends(own_token)], id: UUID) -> Response:
+    async def end_device(current: Annotated[Session, Depends(opened)], id: UUID) -> Response:
         """End another session of the same user. Anyone else's is a 404, and stays as it is."""
-        current = await opened(token)
         target = current if str(id) == current.id else await manager.get_by_id(str(id))
         # A session never changes its user, so nothing can come between this check and the end.
         own = target is not None and (
@@ -121,3 +152,23 @@ def add_own_routes(router: APIRouter, manager: SessionManager, gate: Gate, optio
             if session is None:
                 raise gate.refuse()
             return answer(session_body(session))
+
+    return router
+
+
+def _visited(manager: SessionManager, options: VisitorOptions) -> type[StrictRoute]:
+    """Routes whose request has a visitor, and whose answer says what became of its cookie; refusals included."""
+
+    class OwnRoute(StrictRoute):
+        def get_route_handler(self) -> Handler:
+            handle = super().get_route_handler()
+
+            async def visited(request: Request) -> Response:
+                visitor = request.scope[SCOPE_KEY] = Visitor(request.scope, manager, options)
+                response = await handle(request)
+                visitor.finish(response.headers)
+                return response
+
+            return visited
+
+    return OwnRoute

@@ -14,7 +14,7 @@ from holdfast.api.bodies import ErrorAnswer
 from holdfast.api.credentials import Credentials, Gate
 from holdfast.api.operator_routes import add_operator_routes
 from holdfast.api.options import RouterOptions
-from holdfast.api.own_routes import add_own_routes
+from holdfast.api.own_routes import own_router
 from holdfast.api.strict_json import StrictRoute
 from holdfast.sessions.manager import SessionManager
 
@@ -36,7 +36,7 @@ def session_router(
     gate = Gate(credentials, lambda: chosen.observe("refused"))
     router = APIRouter(prefix="/api/v1", route_class=StrictRoute, redirect_slashes=False, responses=_ERRORS)
     # Fixed paths stand before those with an id in them; ids match only as UUIDs besides.
-    add_own_routes(router, manager, gate, chosen)
+    router.include_router(own_router(manager, gate, chosen))
     add_application_routes(router, manager, gate, chosen)
     add_operator_routes(router, manager, gate)
     return router

@@ -17,9 +17,12 @@ from holdfast.server.docs import add_docs
 from holdfast.server.health import Readiness, alive
 from holdfast.server.metrics import Metrics
 from holdfast.server.version import package_version
+from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import SessionManager
 from holdfast.settings import Settings
+from holdfast.web.cookies import DEFAULT_NAME, DEVELOPMENT_NAME, CookieOptions
 from holdfast.web.limits import BodyLimit
+from holdfast.web.origins import Origins
 from holdfast.web.responses import error_answer
 
 
@@ -35,6 +38,8 @@ def create_app(
 
     A store that cannot be reached does not keep it from starting; one that refuses does (`StoreRefused`),
     unless somebody set `app.state.readiness.on_refused`. Later neither ends it: it is not ready until the store is.
+
+    Raises `InvalidArgument` for a cookie or an origin that browsers would not take as it is.
     """
     sessions = manager or settings.manager()
     watch = readiness or Readiness(sessions)
@@ -69,6 +74,8 @@ def create_app(
                 anonymous_total_per_minute=settings.anonymous_total_per_minute,
                 allow_extend=settings.allow_extend,
                 allow_metadata=settings.allow_metadata,
+                cookie=session_cookie_of(settings),
+                origins=allowed_origins_of(settings),
                 trusted_proxies=settings.trusted_proxies,
                 observe=metrics.event,
             ),
@@ -84,6 +91,23 @@ def create_app(
     app.add_middleware(Access, metrics=metrics)
     app.add_middleware(Correlation)
     return app
+
+
+def session_cookie_of(settings: Settings) -> CookieOptions:
+    """The session cookie that the settings describe. Raises `InvalidArgument` when they contradict each other."""
+    return CookieOptions(
+        name=settings.cookie_name or (DEVELOPMENT_NAME if settings.cookie_insecure else DEFAULT_NAME),
+        same_site=settings.cookie_same_site,
+        secure=not settings.cookie_insecure,
+    )
+
+
+def allowed_origins_of(settings: Settings) -> Origins:
+    """Whose pages may act with it. Raises `InvalidArgument` for a spelling that no browser sends."""
+    try:
+        return Origins(settings.allowed_origins)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"HOLDFAST_ALLOWED_ORIGINS: {error}") from None
 
 
 async def _refused(request: Request, error: Exception) -> Response:

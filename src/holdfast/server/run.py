@@ -115,6 +115,8 @@ def check_exposure(settings: Settings) -> None:
 def for_development(settings: Settings) -> tuple[Settings, dict[str, str]]:
     """Settings for one's own machine, and the credentials made for it, by the name of their variable.
 
+    The session cookie works over plain HTTP, and for pages that come from the address that is listened on.
+
     Raises `InvalidArgument` for a host that other machines can reach.
     """
     if not _is_loopback(settings.host):
@@ -129,9 +131,20 @@ def for_development(settings: Settings) -> tuple[Settings, dict[str, str]]:
             settings,
             application_credentials=settings.application_credentials or (made["HOLDFAST_APP_TOKEN"],),
             operator_credentials=settings.operator_credentials or (made["HOLDFAST_ADMIN_TOKEN"],),
+            cookie_insecure=settings.cookie_insecure or settings.cookie_name is None,
+            allowed_origins=settings.allowed_origins or _own_origins(settings),
         ),
         made,
     )
+
+
+def _own_origins(settings: Settings) -> tuple[str, ...]:
+    """What browsers on this machine call the server. Nothing for a port that is not known yet."""
+    if settings.port == 0:
+        return ()
+    port = "" if settings.port == 80 else f":{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host.lower()
+    return tuple(dict.fromkeys(f"http://{each}{port}" for each in (host, "localhost")))
 
 
 def development_app(settings: Settings) -> FastAPI:

@@ -1,6 +1,7 @@
 """The kinds of values that settings have: what the text may be, and how it becomes a value."""
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -11,6 +12,8 @@ Network = IPv4Network | IPv6Network
 
 MIN_CREDENTIAL: Final = 32
 _MAX_IDENTIFIER: Final = 63
+_COOKIE_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+")
 _FLAGS: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -108,6 +111,19 @@ def _networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(","))
 
 
+def _cookie_name(text: str) -> str:
+    if _COOKIE_NAME.fullmatch(text) is None:
+        raise ValueError
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    values = tuple(part.strip() for part in text.split(","))
+    if not all(_ORIGIN.fullmatch(value) for value in values):
+        raise ValueError
+    return values
+
+
 FLAG: Final = Kind("true or false", _flag)
 ADDRESS: Final = Kind("an address such as postgresql://user:password@host/name or sqlite:///path", _address)
 PATH: Final = Kind("a path", _path)
@@ -118,3 +134,5 @@ CREDENTIALS: Final = Kind(
     _credentials,
 )
 NETWORKS: Final = Kind("networks such as 10.0.0.0/8, with commas between", _networks)
+COOKIE_NAME: Final = Kind("a name for a cookie: letters, digits, - and _", _cookie_name)
+ORIGINS: Final = Kind("origins such as https://app.example.com, with commas between", _origins)

@@ -11,11 +11,13 @@ from holdfast.sessions.store import Store, StoreOptions
 from holdfast.settings.environment import Environment, Variable, process_environment, read
 from holdfast.settings.kinds import (
     ADDRESS,
+    COOKIE_NAME,
     CREDENTIALS,
     FLAG,
     HOST,
     IDENTIFIER,
     NETWORKS,
+    ORIGINS,
     PATH,
     Kind,
     Network,
@@ -190,6 +192,38 @@ class Settings:
     allow_metadata: bool = field(
         default=False,
         metadata=_set_by("HOLDFAST_ALLOW_METADATA", FLAG, "Whether a session's own token may change its metadata."),
+    )
+    cookie_name: str | None = field(
+        default=None,
+        metadata=_set_by(
+            "HOLDFAST_COOKIE_NAME",
+            COOKIE_NAME,
+            "The session cookie's name; unless it is set, `__Host-session`, or `session-insecure-dev` over plain HTTP.",
+        ),
+    )
+    cookie_same_site: Literal["lax", "strict"] = field(
+        default="lax",
+        metadata=_set_by(
+            "HOLDFAST_COOKIE_SAME_SITE",
+            word("lax", "strict"),
+            "Whether a link from another site arrives with the session cookie (lax) or without (strict).",
+        ),
+    )
+    cookie_insecure: bool = field(
+        default=False,
+        metadata=_set_by(
+            "HOLDFAST_COOKIE_INSECURE",
+            FLAG,
+            "Whether the session cookie may travel over plain HTTP. For development on one machine.",
+        ),
+    )
+    allowed_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_set_by(
+            "HOLDFAST_ALLOWED_ORIGINS",
+            ORIGINS,
+            "Whose pages may act with the session cookie, spelled as browsers send it in Origin.",
+        ),
     )
     max_body_bytes: int = field(
         default=65_536,

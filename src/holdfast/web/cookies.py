@@ -83,14 +83,12 @@ class CookieOptions:
         if self.domain is not None and (len(self.domain) > 253 or _DOMAIN.fullmatch(self.domain) is None):
             raise InvalidArgument('domain is a host name in lower case without a dot in front, such as "example.com"')
         self._check_prefix()
-        if not self.secure:
-            _warn_once(self.name)
 
     @classmethod
     def development(cls) -> Self:
-        """A cookie for one's own machine over plain HTTP. Logs once in a process what it is.
+        """A cookie for one's own machine over plain HTTP, under another name, so that it never passes for the real one.
 
-        It has another name, so that it never passes for the real one.
+        The first time that a process sets it, or any other cookie without Secure, the log says what that means.
         """
         return cls(name=DEVELOPMENT_NAME, secure=False)
 
@@ -124,6 +122,8 @@ def set_cookie(options: CookieOptions, token: str) -> str:
     """
     if _VALUE.fullmatch(token) is None or len(options.name) + len(token) > MAX_COOKIE:
         raise InvalidArgument("this token fits in no cookie")
+    if not options.secure:
+        _warn_once(options.name)
     kept = "" if options.max_age is None else f"; Max-Age={options.max_age}"
     return f"{options.name}={token}; {options.attributes}{kept}"
 

@@ -20,7 +20,7 @@ from holdfast.web.errors import NoSession
 from holdfast.web.visitor import Visitor
 
 
-class _Described(SecurityBase):
+class DescribedScheme(SecurityBase):
     """A way to present a session, for OpenAPI alone: what a request presents is read by its visitor."""
 
     def __init__(self, name: str, model: SecurityModel) -> None:
@@ -31,17 +31,15 @@ class _Described(SecurityBase):
         """Decide nothing."""
 
 
-COOKIE_SCHEME: Final = _Described(
-    "SessionCookie",
-    APIKey.model_validate(
-        {
-            "in": APIKeyIn.cookie,
-            "name": DEFAULT_NAME,
-            "description": "The session cookie; the application may have given it another name.",
-        }
-    ),
-)
-BEARER_SCHEME: Final = _Described(
+def cookie_scheme(name: str) -> DescribedScheme:
+    """The session cookie of a name, as OpenAPI sees it."""
+    described = {"in": APIKeyIn.cookie, "name": name, "description": "The session cookie, as log-in set it."}
+    return DescribedScheme("SessionCookie", APIKey.model_validate(described))
+
+
+# The name that the middleware's cookie has unless it is told another. Nothing but the documentation says it.
+COOKIE_SCHEME: Final = cookie_scheme(DEFAULT_NAME)
+BEARER_SCHEME: Final = DescribedScheme(
     "SessionToken", HTTPBearer(description="The token of a session, as log-in and rotation answered it.")
 )
 

@@ -101,6 +101,22 @@ class Visitor:
         """How the credential came: `bearer`, `cookie`, or `None` when there is none."""
         return self._credential().way
 
+    @property
+    def token(self) -> str | None:
+        """The text that the request presents as its token, for calls of the manager; `None` when there is none.
+
+        Nobody has checked it. Whoever reads it looks at the session, and the answer tells caches so.
+        """
+        self._used = True
+        way, token = self._credential()
+        if self._scope["type"] == "http" or way is None:
+            return token
+        # The browser sends the cookie along whoever's page opens the socket (OWASP ASVS 5.0, 4.4.2).
+        if not self._options.origins.permits_handshake(self._scope, cookie=way == "cookie"):
+            log.info("a WebSocket handshake came from an origin that is not on the list; its %s was not used", way)
+            return None
+        return token
+
     async def session(self) -> Session | None:
         """The live session, its activity recorded: once for a request, however often this is called. `None` if none.
 
@@ -108,7 +124,7 @@ class Visitor:
         """
         async with self._lock:
             if not self._known:
-                token = self._token()
+                token = self.token
                 self._learned(None if token is None else await self._manager.validate_session(token))
             return self._session
 
@@ -167,7 +183,7 @@ class Visitor:
             if self._known:
                 ended = self._session is not None and await self._manager.end_session(self._session.id)
             else:
-                token = self._token()
+                token = self.token
                 ended = token is not None and await self._manager.delete_session(token)
             way, token = self._credential()
             if way == "cookie" and token is not None and self._options.cookie is not None:
@@ -187,7 +203,7 @@ class Visitor:
         self._check_head()
         self.check_origin()
         async with self._lock:
-            token = self._token()
+            token = self.token
             new = None if token is None else await self._manager.rotate_session(token)
             if new is not None:
                 self._check_head()
@@ -243,22 +259,10 @@ class Visitor:
             self._presented = credential_of(self._scope, self._options.cookie, bearer=self._options.bearer)
         return self._presented
 
-    def _token(self) -> str | None:
-        """The token to ask the store about. Whoever calls this looks at the session, and the answer says so."""
-        self._used = True
-        way, token = self._credential()
-        if self._scope["type"] == "http" or way is None:
-            return token
-        # The browser sends the cookie along whoever's page opens the socket (OWASP ASVS 5.0, 4.4.2).
-        if not self._options.origins.permits_handshake(self._scope, cookie=way == "cookie"):
-            log.info("a WebSocket handshake came from an origin that is not on the list; its %s was not used", way)
-            return None
-        return token
-
     async def _peeked(self) -> Session | None:
         if self._known:
             return self._session
-        token = self._token()
+        token = self.token
         session = None if token is None else await self._manager.get_session(token)
         self._dead = session is None and token is not None and self._credential().way == "cookie"
         return session
