@@ -22,11 +22,11 @@ _ANSWERED: Final = (CrossSite, NoSession, StoreRefused, StoreUnavailable, TooMan
 _TRY_AGAIN_LATER: Final = 1013
 
 
-class SocketWrapper(Protocol):
-    """Whoever guards WebSockets, as the middleware sees it."""
+class SocketRunner(Protocol):
+    """Whoever guards WebSockets, as the middleware sees it: `SocketGuard`."""
 
-    def wrap(self, scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
-        """What the application shall receive from and send to instead."""
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run an application on a socket, with a `receive` and a `send` that guard it once it is admitted."""
 
 
 class HoldfastMiddleware:
@@ -50,7 +50,7 @@ class HoldfastMiddleware:
         bearer: bool = True,
         origins: Origins = _ORIGINS,
         clear_site_data: Sequence[str] = (),
-        sockets: SocketWrapper | None = None,
+        sockets: SocketRunner | None = None,
     ) -> None:
         """Put it around an application.
 
@@ -98,8 +98,12 @@ class HoldfastMiddleware:
 
     async def _handshake(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[SCOPE_KEY] = Visitor(scope, self._manager, self._options)
-        if self._sockets is not None:
-            receive, send = self._sockets.wrap(scope, receive, send)
+        if self._sockets is None:
+            await self._socket(scope, receive, send)
+        else:
+            await self._sockets.run(self._socket, scope, receive, send)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
 
         async def noted(message: Message) -> None:

@@ -1,0 +1,67 @@
+"""The guard's own messages to a client: that its session runs out, and that it was extended.
+
+They are texts with one JSON object that has the key `holdfast`, so that a client can tell them from the application's.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final
+
+from holdfast.sessions.errors import StoreUnavailable
+from holdfast.sessions.manager import SessionManager
+from holdfast.web.responses import timestamp
+
+_EXTEND: Final = {"holdfast": "extend"}
+_LONGEST_REQUEST: Final = 64
+_RETRY_SECONDS: Final = 1.0
+
+Tell = Callable[[str], Awaitable[None]]
+
+
+def asks_to_extend(payload: str | bytes) -> bool:
+    """Whether a client's message is the request to extend its session: `{"holdfast": "extend"}`, in any spacing."""
+    if not isinstance(payload, str) or len(payload) > _LONGEST_REQUEST or "holdfast" not in payload:
+        return False
+    try:
+        return bool(json.loads(payload) == _EXTEND)
+    except ValueError:
+        return False
+
+
+def extended(expires_at: datetime) -> str:
+    """The answer to that request."""
+    return _frame("extended", expires_at)
+
+
+async def give_notice(manager: SessionManager, session_id: str, before: float, tell: Tell) -> None:
+    """Tell a client `before` seconds before its session runs out, again after each extension, until the end.
+
+    The time is the store's, asked for when it is needed; the session may have been extended by anyone meanwhile.
+    """
+    told: datetime | None = None
+    while True:
+        try:
+            session = await manager.get_by_id(session_id)
+            now = await manager.ping()
+        except StoreUnavailable:
+            # The socket stays; it would be wrong to warn of a time that is not known.
+            await manager.clock.sleep(_RETRY_SECONDS)
+            continue
+        if session is None:
+            return
+        due = session.expires_at
+        if (idle := manager.policy.idle_timeout) is not None:
+            due = min(due, session.last_activity + idle)
+        left = (due - now).total_seconds()
+        if left > before:
+            await manager.clock.sleep(left - before)
+        elif due != told:
+            told = due
+            await tell(_frame("expiring", due))
+        else:
+            await manager.clock.sleep(max(left, _RETRY_SECONDS))
+
+
+def _frame(kind: str, expires_at: datetime) -> str:
+    return json.dumps({"holdfast": kind, "expires_at": timestamp(expires_at)}, separators=(",", ":"))

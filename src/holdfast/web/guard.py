@@ -1,0 +1,119 @@
+"""The socket guard: an application's WebSockets live exactly as long as the sessions that opened them.
+
+    guard = SocketGuard(manager, GuardOptions(origins=Origins(["https://example.com"])))
+    app = HoldfastMiddleware(app, manager, sockets=guard)        # FastAPI and Starlette, with `socket_session`
+    app.mount("/live", guard(live))                              # any ASGI application: every socket of it is guarded
+
+It must be used from the event loop that the manager was opened in.
+"""
+
+import logging
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from holdfast.sessions.errors import StoreUnavailable
+from holdfast.sessions.manager import SessionManager
+from holdfast.web.closing import DONE, closing_of_error
+from holdfast.web.guard_options import GuardOptions
+from holdfast.web.guarded_socket import SOCKET_KEY, GuardedSocket, SocketClosed
+from holdfast.web.handshake import HandshakeRefused
+from holdfast.web.sockets import SocketObserver, Sockets, Unobserved
+from holdfast.web.wire import Wire
+
+log = logging.getLogger("holdfast.web")
+
+DRAIN_SECONDS: Final = 5.0
+
+
+class SocketGuard:
+    """The guard of one process's sockets, over one manager."""
+
+    def __init__(
+        self, manager: SessionManager, options: GuardOptions | None = None, observer: SocketObserver | None = None
+    ) -> None:
+        """Prepare it; the manager need not be open yet.
+
+        Args:
+            manager: whose sessions open sockets.
+            options: which credentials do, and what a socket may cost.
+            observer: counts refused handshakes and closed sockets.
+        """
+        self.options = options or GuardOptions()
+        self._manager = manager
+        self._observer = observer or Unobserved()
+        self._sockets = Sockets(self.options)
+
+    @property
+    def open_sockets(self) -> int:
+        """How many guarded sockets this process has."""
+        return self._sockets.open
+
+    def __call__(self, app: ASGIApp) -> "GuardedApp":
+        """An ASGI application whose every socket is guarded, and accepted only with a live session."""
+        return GuardedApp(self, app)
+
+    def wrap(self, scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """A `receive` and a `send` that guard a socket from its admission on; put in place of the server's own.
+
+        The socket is in `scope["holdfast.socket"]`. Whoever calls this also calls its `finish` when the application
+        is done: `run` does both.
+        """
+        wire = Wire(scope, receive, send)
+        scope[SOCKET_KEY] = socket = GuardedSocket(self._manager, self.options, self._sockets, self._observer, wire)
+        return socket.receive, socket.send
+
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, admit: bool = False) -> None:
+        """Run an application on a socket that it may admit itself, or that is admitted before it begins.
+
+        A socket that the application leaves open is closed: with 1000, or with 1011 when the application failed.
+        """
+        receive, send = self.wrap(scope, receive, send)
+        socket: GuardedSocket = scope[SOCKET_KEY]
+        closing = DONE
+        try:
+            if admit:
+                await socket.admit()
+            await app(scope, receive, send)
+        except (HandshakeRefused, SocketClosed, WebSocketDisconnect):
+            # How an application ends that does not look out for the close: it has ended all the same.
+            if socket.session is None and socket.closing is None:
+                raise
+        except StoreUnavailable as error:
+            if socket.session is None:
+                raise
+            log.warning("a socket was closed, because its application could not ask the store: %s", error)
+            closing = closing_of_error(error)
+        except Exception as error:
+            await socket.finish(closing_of_error(error))
+            raise
+        except BaseException:
+            # Cancelled by the server, which closes the connection itself.
+            socket.forget()
+            raise
+        await socket.finish(closing)
+
+    async def drain(self, window: float = DRAIN_SECONDS) -> None:
+        """Refuse new sockets from now on, and close those there are with 1012 in random order over so many seconds.
+
+        Call it when the process is asked to stop, before the server is: see docs/how-to/drain.md. It returns when all
+        are closed, five seconds after the window at the latest. With a window of 0 all close at once.
+        """
+        await self._sockets.drain(window)
+
+
+class GuardedApp:
+    """An ASGI application behind a guard. Calls that are no WebSockets pass through."""
+
+    def __init__(self, guard: SocketGuard, app: ASGIApp) -> None:
+        """Made by calling the guard."""
+        self._guard = guard
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call."""
+        if scope["type"] == "websocket":
+            await self._guard.run(self._app, scope, receive, send, admit=True)
+        else:
+            await self._app(scope, receive, send)

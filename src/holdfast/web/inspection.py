@@ -1,0 +1,120 @@
+"""What a client's message goes through before the application sees it: size, rate, a live session, its own check."""
+
+import asyncio
+import inspect
+import logging
+from uuid import UUID
+
+from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
+from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.session import Session
+from holdfast.sessions.watches import Attachment
+from holdfast.web.closing import (
+    INTERNAL,
+    REFUSED,
+    REVOKED,
+    TOO_BIG,
+    TOO_FAST,
+    Closing,
+    closing_of_end,
+    closing_of_error,
+)
+from holdfast.web.expiry_notice import asks_to_extend, extended
+from holdfast.web.guard_options import Authorize, GuardOptions
+from holdfast.web.message_rate import MessageRate
+
+log = logging.getLogger("holdfast.web")
+
+
+class Inspection:
+    """The inspection of one socket's messages, and the session as the last one found it."""
+
+    __slots__ = ("_attachment", "_manager", "_options", "_rate", "_validated_at", "session")
+
+    def __init__(
+        self, manager: SessionManager, options: GuardOptions, session: Session, attachment: Attachment, asked_at: float
+    ) -> None:
+        """Begin with a session that a call made at `asked_at` (the loop's time) found live."""
+        self._manager = manager
+        self._options = options
+        self._attachment = attachment
+        self._rate = MessageRate(options.message_burst, asked_at)
+        self._validated_at = asked_at
+        self.session = session
+
+    def at_first_sight(self, payload: str | bytes) -> Closing | None:
+        """Why the socket must close for this message, whoever sent it; `None` when it may go on."""
+        options = self._options
+        if _is_larger(payload, options.max_message_bytes):
+            return TOO_BIG
+        now = asyncio.get_running_loop().time()
+        return None if self._rate.take(now, options.messages_per_second, options.message_burst) else TOO_FAST
+
+    async def examined(self, payload: str | bytes) -> Closing | None:
+        """Why the socket must close instead of passing the message on; `None` when it passes. Never raises.
+
+        The session is validated, once for each message unless an interval is set. While the store is away that waits
+        for the deadline of its call.
+        """
+        try:
+            closing = await self._live()
+            if closing is None and self._options.authorize is not None:
+                closing = await self._authorized(self._options.authorize, payload)
+        except Exception as error:
+            closing = closing_of_error(error)
+            if closing is INTERNAL:
+                log.exception("a message could not be examined, so it did not pass")
+        return closing
+
+    def asks_to_extend(self, payload: str | bytes) -> bool:
+        """Whether a message asks to extend the session, and may."""
+        return self._options.allow_extend and asks_to_extend(payload)
+
+    async def extended(self) -> tuple[Closing | None, str]:
+        """Extend the session: the guard's answer to the client, or why the socket must close instead."""
+        id, hours = self.session.id, self._options.extend_hours
+        try:
+            try:
+                expires_at = await self._manager.extend_by_id(id, hours)
+            except OutcomeUnknown:
+                # Safe to repeat: the expiry never moves back.
+                expires_at = await self._manager.extend_by_id(id, hours)
+            return (await self._over(), "") if expires_at is None else (None, extended(expires_at))
+        except StoreUnavailable as error:
+            return closing_of_error(error), ""
+
+    async def _over(self) -> Closing:
+        """How the socket closes, now that a store call did not find its session live."""
+        end = await self._manager.store.end_of(UUID(self.session.id))
+        # One without a trace was erased, with its user.
+        return REVOKED if end is None else closing_of_end(end.reason)
+
+    async def _live(self) -> Closing | None:
+        now = asyncio.get_running_loop().time()
+        if now - self._validated_at < self._options.validate_every:
+            await self._attachment.confirm()
+            return None
+        try:
+            session = await self._manager.validate_by_id(self.session.id)
+        except OutcomeUnknown:
+            # Sent twice it might count twice. Whether it was counted stays unknown; whether it lives can be asked.
+            session = await self._manager.get_by_id(self.session.id)
+        if session is None:
+            return await self._over()
+        self.session = session
+        self._validated_at = now
+        self._attachment.seen(now)
+        return None
+
+    async def _authorized(self, authorize: Authorize, payload: str | bytes) -> Closing | None:
+        allowed = authorize(self.session, payload)
+        if inspect.isawaitable(allowed):
+            allowed = await allowed
+        return None if allowed else REFUSED
+
+
+def _is_larger(payload: str | bytes, limit: int) -> bool:
+    """Whether it has more bytes than the limit. A character of a text has one to four."""
+    if isinstance(payload, bytes) or len(payload) > limit or payload.isascii():
+        return len(payload) > limit
+    return len(payload) * 4 > limit and len(payload.encode("utf-8", "surrogatepass")) > limit

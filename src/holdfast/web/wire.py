@@ -1,0 +1,72 @@
+"""The server's end of one socket: refusing its handshake, and closing its connection whatever the client does."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from holdfast.web.closing import Closing
+from holdfast.web.connection import abort_of, remember_connection
+from holdfast.web.handshake import denial
+
+log = logging.getLogger("holdfast.web")
+
+_GOODBYE_SECONDS: Final = 1.0
+"""How long a close frame may wait for room in the connection's buffer before the connection is dropped."""
+_LINGER_SECONDS: Final = 11.0
+"""How long a connection may stay after its close before it is dropped. uvicorn waits ten for the client's answer."""
+
+
+class Wire:
+    """What the server handed over for one socket."""
+
+    __slots__ = ("receive", "scope", "send", "turn")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take it."""
+        remember_connection(scope, send)
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.turn = asyncio.Lock()
+        """Held by whoever sends, so that messages keep their order and none follows a close."""
+
+    async def refuse(self, closing: Closing, *, browser_codes: bool) -> None:
+        """Refuse the handshake: with an HTTP answer, or with a close that a browser's page can read."""
+        # A client that has gone already needs no answer.
+        with suppress(OSError):
+            if browser_codes:
+                # Some browsers drop a socket that accepts none of the subprotocols they asked for.
+                subprotocol = next(iter(self.scope["subprotocols"]), None)
+                await self.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+                await self.send({"type": "websocket.close", **closing._asdict()})
+                self.drop_later()
+            elif "websocket.http.response" in (self.scope.get("extensions") or {}):
+                await denial(self.scope, closing)(self.scope, self.receive, self.send)
+            else:
+                await self.send({"type": "websocket.close", **closing._asdict()})
+
+    async def close(self, closing: Closing) -> None:
+        """Close in order if the client lets us, and drop the connection otherwise. Never raises."""
+        try:
+            async with asyncio.timeout(_GOODBYE_SECONDS), self.turn:
+                await self.send({"type": "websocket.close", **closing._asdict()})
+        except TimeoutError:
+            # The buffer is full, and closing in order would wait for the client to read all of it.
+            self._drop()
+        except OSError:
+            log.debug("the client was gone before its socket could be closed")
+        except Exception:
+            log.exception("a socket could not be closed in order, so its connection is dropped")
+            self._drop()
+
+    def drop_later(self) -> None:
+        """Drop the connection in a while, if it is there yet. Safe to repeat."""
+        if (abort := abort_of(self.scope)) is not None:
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, abort)
+
+    def _drop(self) -> None:
+        if (abort := abort_of(self.scope)) is not None:
+            abort()

@@ -1,0 +1,1 @@
+"""Guarded sockets, from outside: a real client, a real port."""
