@@ -101,7 +101,8 @@ class MemoryStore:
         cap = self._policy.max_sessions
         evicted: list[End] = []
         if record.id not in self._rows and cap is not None and record.user_id is not None:
-            rows = sorted((row for row in self._all_live(now) if row.user_id == record.user_id), key=lambda row: row.id)
+            of_user = (row for row in self._all_live(now) if row.user_id == record.user_id)
+            rows = sorted(of_user, key=lambda row: (row.created_at, row.id))
             surplus = rows[: max(0, len(rows) + 1 - cap)]
             if surplus and self._policy.at_cap == "refuse":
                 raise TooManySessions(f"the user has {len(rows)} live sessions, and the cap is {cap}")

@@ -82,7 +82,8 @@ class UserStatements(Terms):
         surplus = (
             select(columns.id)
             .where(columns.user_id == bindparam("user", type_=Text()), self._open, self.live)
-            .order_by(columns.id.desc())
+            # Not by id alone: that is made of a server's clock.
+            .order_by(columns.created_at.desc(), columns.id.desc())
             .limit(literal_column(str(MAX_CAP)))
             .offset(bindparam("room", type_=BigInteger()))
             .cte("surplus")

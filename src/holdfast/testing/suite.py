@@ -15,9 +15,10 @@ manager would hide it. Time is moved, never waited for. The tests run under pyte
 import pytest
 
 PARTS = ["base", "lifecycle", "time", "rotation", "metadata", "users"]
-PARTS += ["tickets", "ends", "sweep", "races", "counts"]
+PARTS += ["tickets", "ends", "sweep", "races", "counts", "caps"]
 pytest.register_assert_rewrite(*(f"holdfast.testing.suite_{part}" for part in PARTS))
 
+from holdfast.testing.suite_caps import CapsSuite
 from holdfast.testing.suite_counts import CountSuite
 from holdfast.testing.suite_ends import EndsSuite
 from holdfast.testing.suite_lifecycle import LifecycleSuite
@@ -43,5 +44,6 @@ class StoreSuite(
     SweepSuite,
     RaceSuite,
     CountSuite,
+    CapsSuite,
 ):
     """Everything a store has to do. See `SuiteBase` for what a subclass gives and may set."""

@@ -36,6 +36,24 @@ class CountSuite(SuiteBase):
             counts = [present(await here.get_session(token)).request_count for token in cold]
             assert sum(counts) == 200
 
+    async def test_activities_by_id_and_by_token_add_up(self, clock: MovableClock) -> None:
+        """A socket counts by id, requests by token: each is counted once, through rotations too (promise 5)."""
+        async with self.two_servers(clock) as (here, there):
+            new = await here.create_session()
+            current = new.token
+            for _ in range(5):
+                answers = await asyncio.gather(
+                    *(here.validate_by_id(new.id) for _ in range(10)),
+                    *(there.validate_by_id(new.id) for _ in range(10)),
+                    *(there.validate_session(current) for _ in range(10)),
+                )
+                assert all(answers)
+                current = present(await here.rotate_session(current)).token
+            assert present(await here.get_by_id(new.id)).request_count == 150
+            await there.end_session(new.id)
+            assert await here.validate_by_id(new.id) is None
+            assert await here.validate_by_id("no id") is None
+
     async def test_rotation_loses_no_count(self, clock: MovableClock) -> None:
         """A session that is rotated while it is validated counts exactly the validates that succeeded."""
         async with self.two_servers(clock) as (here, there):

@@ -3,6 +3,8 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.tokens import new_token
 from holdfast.testing.clock import MovableClock
@@ -103,6 +105,38 @@ class RotationSuite(SuiteBase):
         clock.advance(timedelta(hours=24))
         assert await sessions.rotate_session(expired.token) is None
         assert await sessions.get_active_session_count() == 0
+
+    async def test_a_replaced_token_that_is_used_is_reported(
+        self, clock: MovableClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Once its successor was used, and the grace is over; its session lives on (S-16)."""
+        async with self.opened(clock, rotation_grace=10) as sessions:
+            old = await sessions.create_session()
+            new = present(await sessions.rotate_session(old.token))
+            clock.advance(20)
+            assert await sessions.validate_session(old.token) is None
+            await sessions.replays.finish()
+            assert sessions.replays.count == 0
+            await sessions.validate_session(new.token)
+            assert await sessions.validate_session(old.token) is None
+            await sessions.replays.finish()
+            assert sessions.replays.count == 1
+            assert await sessions.validate_session(new.token)
+        (record,) = [each for each in caplog.records if "replaced" in each.getMessage()]
+        assert record.__dict__["session_id"] == old.id
+
+    async def test_a_replaced_token_that_is_used_can_end_its_session(self, clock: MovableClock) -> None:
+        """By policy: whoever holds the successor has to log in again. Unknown tokens end nothing (S-16)."""
+        async with self.opened(clock, on_replay="end") as sessions:
+            old = await sessions.create_session()
+            new = present(await sessions.rotate_session(old.token))
+            clock.advance(1)
+            assert await sessions.validate_session(new.token)
+            assert await sessions.validate_session(new_token()) is None
+            assert await sessions.validate_session(old.token) is None
+            await sessions.replays.finish()
+            assert await sessions.validate_session(new.token) is None
+            assert await sessions.why_ended(new.token) == "revoked"
 
     async def test_a_chain_of_rotations(self, sessions: SessionManager) -> None:
         """However often it is rotated, only the latest token opens the session."""
