@@ -45,6 +45,12 @@ def whole(low: int, high: int, unit: str) -> Kind:
     return Kind(f"{unit}, a whole number from {low} to {high}", partial(_whole, low=low, high=high))
 
 
+def whole_or_none(low: int, high: int, unit: str) -> Kind:
+    """A whole number of something, or the word `none`."""
+    allowed = f"{unit}, a whole number from {low} to {high}, or none"
+    return Kind(allowed, partial(_whole_or_none, low=low, high=high))
+
+
 def word(*words: str) -> Kind:
     """One of a few words, in upper or lower case."""
     return Kind(f"{', '.join(words[:-1])} or {words[-1]}", partial(_word, words=words))
@@ -66,6 +72,10 @@ def _whole(text: str, low: int, high: int) -> int:
     if not low <= value <= high:
         raise ValueError
     return value
+
+
+def _whole_or_none(text: str, low: int, high: int) -> int | None:
+    return None if text.lower() == "none" else _whole(text, low, high)
 
 
 def _word(text: str, words: tuple[str, ...]) -> str:

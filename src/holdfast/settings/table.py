@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Self
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.policy import MAX_CAP
 from holdfast.sessions.store import Store, StoreOptions
 from holdfast.settings.environment import Environment, Variable, process_environment, read
 from holdfast.settings.kinds import (
@@ -24,6 +25,7 @@ from holdfast.settings.kinds import (
     number,
     number_or_none,
     whole,
+    whole_or_none,
     word,
 )
 
@@ -103,6 +105,30 @@ class Settings:
             "How long an ended session is kept so that its end can be explained.",
         ),
     )
+    max_sessions_per_user: int | None = field(
+        default=None,
+        metadata=_set_by(
+            "HOLDFAST_MAX_SESSIONS_PER_USER",
+            whole_or_none(1, MAX_CAP, "sessions"),
+            "How many live sessions a user may have at any instant; none for no cap.",
+        ),
+    )
+    at_cap: Literal["refuse", "evict"] = field(
+        default="refuse",
+        metadata=_set_by(
+            "HOLDFAST_AT_CAP",
+            word("refuse", "evict"),
+            "At that cap a new session is refused, or the user's oldest ones are ended to make room.",
+        ),
+    )
+    on_replay: Literal["report", "end"] = field(
+        default="report",
+        metadata=_set_by(
+            "HOLDFAST_ON_REPLAY",
+            word("report", "end"),
+            "What follows the use of a token that rotation has replaced: a line in the log, or also the session's end.",
+        ),
+    )
     sweep_interval_seconds: float | None = field(
         default=60.0,
         metadata=_set_by(
@@ -124,7 +150,7 @@ class Settings:
         metadata=_set_by(
             "HOLDFAST_CONNECTIONS",
             whole(1, 1000, "connections"),
-            "PostgreSQL connections besides the four for joined calls.",
+            "PostgreSQL connections besides the six for joined calls and the one that listens.",
         ),
     )
     auto_upgrade: bool | None = field(
@@ -138,6 +164,15 @@ class Settings:
     pooled: bool = field(
         default=False,
         metadata=_set_by("HOLDFAST_POOLED", FLAG, "Whether PgBouncer in transaction mode stands before PostgreSQL."),
+    )
+    listen_url: str | None = field(
+        default=None,
+        metadata=_set_by(
+            "HOLDFAST_LISTEN_URL",
+            ADDRESS,
+            "Behind a pooler: the same database past it, to hear of other servers' ends at once; else by asking.",
+            secret=True,
+        ),
     )
     strict_sqlite: bool = field(
         default=False,
@@ -294,6 +329,7 @@ class Settings:
             connections=self.connections,
             upgrade=self.auto_upgrade,
             pooled=self.pooled,
+            listen=self.listen_url,
             strict_sqlite=self.strict_sqlite,
         )
 
@@ -306,6 +342,9 @@ class Settings:
             max_lifetime=None if self.max_lifetime_hours is None else self.max_lifetime_hours * 3600,
             rotation_grace=self.rotation_grace_seconds,
             retention=self.retention_seconds,
+            max_sessions_per_user=self.max_sessions_per_user,
+            at_cap=self.at_cap,
+            on_replay=self.on_replay,
             sweep_interval=self.sweep_interval_seconds,
             options=self.store_options() if store is None else None,
             clock=clock,
