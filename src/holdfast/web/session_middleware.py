@@ -1,0 +1,240 @@
+"""The drop-in for `starlette.middleware.sessions.SessionMiddleware`: `request.session` in a session of the manager.
+
+    from holdfast.web.session_middleware import SessionMiddleware
+
+The dict behaves as Starlette's does, and the cookie holds a token instead of the values. What differs, and why, is
+in docs/how-to/replace-starlettes-sessions.md.
+"""
+
+import logging
+from typing import Final
+
+from starlette.datastructures import MutableHeaders, Secret
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from holdfast.sessions.errors import StoreRefused, StoreUnavailable, TooManySessions
+from holdfast.sessions.manager import SessionManager
+from holdfast.web.caching import keep_nowhere, keep_private
+from holdfast.web.closing import closing_of_error
+from holdfast.web.lazy_manager import LazyManager
+from holdfast.web.responses import error_answer
+from holdfast.web.session_rules import SessionRules
+from holdfast.web.session_state import CookieChange, SessionState
+from holdfast.web.starlette_cookie import SameSite, StarletteCookie
+
+log = logging.getLogger("holdfast.web")
+
+TWO_WEEKS: Final = 14 * 24 * 60 * 60
+
+# What these mean to a client is known. Anything else is a fault of the application, and its own to answer.
+_ANSWERED: Final = (StoreRefused, StoreUnavailable, TooManySessions)
+_VARY: Final = ("Cookie",)
+
+
+class SessionMiddleware:
+    """ASGI middleware: puts the visitor's session, a dict, into the scope of every request and every WebSocket.
+
+        app.add_middleware(SessionMiddleware, manager=SessionManager("sqlite:///sessions.db"))
+
+    A request with the cookie is one activity of its session. A request without one asks no store unless the
+    application puts something into the dict. What it changes is saved when the response starts, key by key, so that
+    parallel requests keep each other's keys; clearing the dict ends the session. When the store cannot be asked the
+    request is answered 503, and the application does not run.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        secret_key: str | Secret | None = None,
+        session_cookie: str = "session",
+        max_age: int | None = TWO_WEEKS,
+        path: str = "/",
+        same_site: SameSite = "lax",
+        https_only: bool = False,
+        domain: str | None = None,
+        partitioned: bool = False,
+        *,
+        manager: SessionManager | None = None,
+        user_key: str | None = "user_id",
+    ) -> None:
+        """Put it around an application. All but the last two are Starlette's arguments, with its defaults.
+
+        Args:
+            app: the application.
+            secret_key: not needed and not used; taken so that nothing but the import has to change. The token in the
+                cookie is random and is checked against the store, so there is nothing to sign.
+            session_cookie: the cookie's name. With `https_only`, `path="/"` and no domain, `__Host-session` is safer.
+            max_age: seconds that a session lives after it was last changed, in the browser and in the store, to within
+                a percent; the manager's `max_lifetime` is never passed. `None`: until the browser is closed, and in
+                the store the manager's lifetime after the last change.
+            path: where the browser sends the cookie.
+            same_site: `lax`, `strict`, or `none`, which browsers take with `https_only` only.
+            https_only: whether the browser sends the cookie over HTTPS only. Turn it on wherever there is HTTPS.
+            domain: a domain whose hosts all receive the cookie; `None` for this host alone.
+            partitioned: whether the browser keeps one cookie for each site that embeds the application.
+            manager: whose sessions they are; `None` for `get_session_manager()`. One that is not open is opened when
+                it is needed, or when the application has started, and closed when the application stops.
+            user_key: the key of the dict that names the session's user, as a string or a whole number; `None` if none
+                does. When it changes, the visitor gets a new session under a new token, so that nobody who planted
+                the old one is logged in with it.
+
+        Raises `InvalidArgument` for a cookie that browsers would refuse or read otherwise.
+        """
+        del secret_key
+        self._app = app
+        self._keeper = LazyManager(manager)
+        self._rules = SessionRules(max_age=max_age, user_key=user_key)
+        self._cookie = StarletteCookie(
+            session_cookie,
+            max_age=max_age,
+            path=path,
+            same_site=same_site,
+            https_only=https_only,
+            domain=domain,
+            partitioned=partitioned,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request or a WebSocket on with its session, and a lifespan with the manager's."""
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._keeper.lifespan(self._app, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            state = await self._loaded(scope)
+        except _ANSWERED as error:
+            await error_answer(scope, error)(scope, receive, send)
+            return
+        session = state.session
+        failure: Exception | None = None
+        saved_changes: int | None = None
+
+        async def saving(message: Message) -> None:
+            nonlocal failure, saved_changes
+            if failure is not None:
+                raise failure
+            if message["type"] == "http.response.start":
+                try:
+                    await self._save(state, scope, message)
+                except Exception as error:
+                    failure = error
+                    raise
+                saved_changes = session.changes
+            await send(message)
+
+        try:
+            await self._app(scope, receive, saving)
+        except Exception as error:
+            if failure is None:
+                raise
+            _note_another(error, failure)
+        if failure is not None:
+            await self._fail(failure, scope, receive, send)
+        elif saved_changes is not None and session.changes != saved_changes:
+            log.warning("request.session was changed after the response had started; that is not saved")
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            state = await self._loaded(scope)
+        except _ANSWERED as error:
+            await self._fail(error, scope, receive, send)
+            return
+        failure: Exception | None = None
+        accepted = left = False
+
+        async def noted() -> Message:
+            nonlocal left
+            message = await receive()
+            left = left or message["type"] == "websocket.disconnect"
+            return message
+
+        async def saving(message: Message) -> None:
+            nonlocal failure, accepted
+            if failure is not None:
+                raise failure
+            if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+                try:
+                    await self._save(state, scope, message)
+                except Exception as error:
+                    failure = error
+                    raise
+                accepted = message["type"] == "websocket.accept"
+            elif message["type"] == "websocket.close" and accepted:
+                # Before the client can know, so that its next request finds it.
+                await self._save_in_socket(state, last=False)
+            await send(message)
+
+        try:
+            await self._app(scope, noted, saving)
+        except Exception as error:
+            if failure is None:
+                # A handler that the client's leaving took by surprise has not failed.
+                if accepted and left:
+                    await self._save_in_socket(state, last=True)
+                raise
+            _note_another(error, failure)
+        if failure is not None:
+            await self._fail(failure, scope, receive, send)
+        elif accepted:
+            await self._save_in_socket(state, last=True)
+
+    async def _loaded(self, scope: Scope) -> SessionState:
+        state = SessionState(self._keeper, self._rules)
+        token = self._cookie.token(scope)
+        if token is not None:
+            await state.load(token)
+        scope["session"] = state.session
+        return state
+
+    async def _save(self, state: SessionState, scope: Scope, message: Message) -> None:
+        """Save, and put cookie and cache rules into the head of the answer."""
+        change = await state.save()
+        message["headers"] = list(message.get("headers") or ())
+        headers = MutableHeaders(scope=message)
+        if change is not None and not (change.late and _is_of_script(scope)):
+            headers.append("set-cookie", self._header(change))
+            keep_nowhere(headers, _VARY)
+        elif state.session.accessed:
+            keep_private(headers, _VARY)
+
+    def _header(self, change: CookieChange) -> str:
+        return self._cookie.deleting() if change.token is None else self._cookie.setting(change.token)
+
+    async def _save_in_socket(self, state: SessionState, *, last: bool) -> None:
+        try:
+            await state.save(answering=False)
+        except _ANSWERED as error:
+            # The client is gone, or going: there is nobody to answer.
+            if last:
+                log.error("what was put into websocket.session is lost: %s", error)
+            else:
+                log.warning("websocket.session could not be saved; it is tried once more: %s", error)
+
+    async def _fail(self, failure: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer instead of the application: nothing has been sent yet."""
+        if not isinstance(failure, _ANSWERED):
+            raise failure
+        if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
+            await error_answer(scope, failure)(scope, receive, send)
+        else:
+            log.error("a WebSocket is refused: %s: %s", type(failure).__name__, failure)
+            closing = closing_of_error(failure)
+            await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+
+
+def _is_of_script(scope: Scope) -> bool:
+    """Whether a script sent the request. Its answer may come after that of a log-in which it knows nothing of."""
+    modes = [value for name, value in scope["headers"] if name == b"sec-fetch-mode"]
+    return modes not in ([], [b"navigate"])
+
+
+def _note_another(error: Exception, failure: Exception) -> None:
+    """Frameworks turn what `send` raises into errors of their own; what is answered is the failure to save."""
+    if error is not failure:
+        log.info("the application ended with %r after its session could not be saved", error)
