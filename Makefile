@@ -14,7 +14,7 @@ TYPED   := $(wildcard src tests examples benchmarks)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lint format types imports bench soak lock clean
+.PHONY: help serve test browser pictures check lint format types imports bench soak lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,12 @@ serve: $(VENV)/.stamp-package  ## run the server for development on SQLite
 
 test: $(VENV)/.stamp-test  ## run the tests (ARGS="-k name" picks some)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+browser: $(VENV)/.stamp-browser  ## run the tests in a real browser (needs Chromium on this machine)
+	$(BIN)/python -m pytest -m browser $(ARGS)
+
+pictures: $(VENV)/.stamp-browser  ## take the pictures of the chat in docs/images again (needs Chromium)
+	$(BIN)/python -m pytest -m browser -k pictures --pictures docs/images $(ARGS)
 
 check: lint types imports  ## lint, format, types and import rules
 
@@ -88,6 +94,11 @@ $(VENV)/.stamp-test: requirements/test.txt $(VENV)/.stamp-package
 	@$(INSTALL) --require-hashes -r $<
 	@touch $@
 
+$(VENV)/.stamp-browser: requirements/browser.txt $(VENV)/.stamp-test
+	@echo "holdfast: installing $<"
+	@$(INSTALL) --require-hashes -r $<
+	@touch $@
+
 $(VENV)/.stamp-lint: requirements/lint.txt $(VENV)/.stamp-test
 	@echo "holdfast: installing $<"
 	@$(INSTALL) --require-hashes -r $<
@@ -102,7 +113,7 @@ $(VENV)/.stamp-bench: requirements/bench.txt $(VENV)/.stamp-package
 # --- pins -----------------------------------------------------------------------------------------------------------
 
 # Each list is made on top of the ones before it, so that one environment can hold them all.
-LISTS := build runtime test lint bench
+LISTS := build runtime test browser lint bench
 COMPILE := $(VENV)-lock/bin/pip-compile --quiet --no-config --strip-extras --generate-hashes --no-header \
            --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
