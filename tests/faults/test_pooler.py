@@ -25,6 +25,7 @@ class TestBehindAPooler(StoreSuite):
     """F-22: the suite, through a pooler, told by the option."""
 
     rounds = 5
+    hints = False
 
     @pytest_asyncio.fixture(autouse=True)
     async def databases(self, migrated_database: MigratedDatabases) -> AsyncIterator[None]:

@@ -68,6 +68,8 @@ class SuiteBase:
     pytestmark = pytest.mark.asyncio
 
     rounds: ClassVar[int] = 20
+    hints: ClassVar[bool] = True
+    """Whether the store hints at other servers' ends by itself; one that does not is only asked now and then."""
     seed: ClassVar[int] = 1
     """Where the shuffling of the races begins: the same seed gives the same order of starts."""
 

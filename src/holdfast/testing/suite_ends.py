@@ -214,6 +214,8 @@ class EndsSuite(SuiteBase):
                         assert await there.end_session(new.id, "evicted")
                     else:
                         assert await there.revoke_user_sessions("u1") == 1
+                    if not self.hints:
+                        clock.advance(POLL_SECONDS)
                     end = present(await soon(waiting))
                     assert end.reason == ("evicted" if finish == "id" else "revoked")
 

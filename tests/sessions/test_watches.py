@@ -1,0 +1,216 @@
+"""The one task that looks after all attached sessions: when it asks, about what, and what it does with the answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+
+from holdfast import Session, SessionManager, StoreRefused, StoreUnavailable
+from holdfast.memory import MemoryStore
+from holdfast.sessions.store import Hint
+from holdfast.sessions.watches import FRESH_SECONDS, POLL_SECONDS, Attachment
+from holdfast.testing.clock import MovableClock
+from holdfast.testing.faults import FaultyStore
+from tests.support.polling import eventually
+
+
+class HintingStore(FaultyStore):
+    """A store whose hints a test gives, and that other servers write behind its manager's back."""
+
+    hint: Hint
+
+    async def listen(self, hint: Hint) -> None:
+        self.hint = hint
+        await super().listen(hint)
+
+    async def end_elsewhere(self, session: Session) -> None:
+        """As another server does: the manager hears nothing of it."""
+        assert await self.store.end(UUID(session.id), "revoked")
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    """The time of a test."""
+    return MovableClock()
+
+
+@pytest.fixture
+def store() -> HintingStore:
+    """The store of a test."""
+    return HintingStore(MemoryStore())
+
+
+@pytest_asyncio.fixture
+async def sessions(store: HintingStore, clock: MovableClock) -> AsyncIterator[SessionManager]:
+    """Its manager."""
+    async with SessionManager(store, clock=clock, sweep_interval=None) as manager:
+        yield manager
+
+
+async def attached(sessions: SessionManager, clock: MovableClock) -> tuple[Session, Attachment]:
+    """A session that something is attached to, looked at once."""
+    new = await sessions.create_session()
+    session = await sessions.get_session(new.token)
+    assert session is not None
+    attachment = sessions.watches.attach(session)
+    await eventually(lambda: attachment.due is not None, what="the session was looked at")
+    await clock.until_sleeping()
+    return session, attachment
+
+
+async def test_an_end_before_the_attachment_is_not_missed(sessions: SessionManager, store: HintingStore) -> None:
+    """Attaching looks at once: the session may have ended since it was validated."""
+    new = await sessions.create_session()
+    session = await sessions.validate_session(new.token)
+    assert session is not None
+    await store.end_elsewhere(session)
+    end = await asyncio.wait_for(sessions.watches.attach(session).end, 10)
+    assert end.id == new.id
+
+
+async def test_a_hint_is_looked_into(sessions: SessionManager, store: HintingStore, clock: MovableClock) -> None:
+    """A true one ends the attachment; a false one, and one about strangers, does nothing."""
+    session, attachment = await attached(sessions, clock)
+    other, living = await attached(sessions, clock)
+    store.hint([UUID(int=1), UUID(session.id), UUID(other.id)])
+    await attachment_is_looked_at(store)
+    assert not attachment.end.done()
+    await store.end_elsewhere(session)
+    store.hint([UUID(session.id)])
+    assert (await asyncio.wait_for(attachment.end, 10)).reason == "revoked"
+    assert not living.end.done()
+
+
+async def attachment_is_looked_at(store: HintingStore) -> None:
+    """Wait for the next look that begins now."""
+    before = store.calls["standing"]
+    await eventually(lambda: store.calls["standing"] > before, what="the store was asked")
+    await asyncio.sleep(0)
+
+
+async def test_without_a_hint_the_poll_finds_it(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock
+) -> None:
+    """Every few seconds all are looked at; one that was just found live is left out."""
+    session, attachment = await attached(sessions, clock)
+    await store.end_elsewhere(session)
+    clock.advance(POLL_SECONDS)
+    assert (await asyncio.wait_for(attachment.end, 10)).id == session.id
+
+
+async def test_what_was_just_seen_is_not_polled(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock
+) -> None:
+    """A validate says as much as a look; busy sockets cost no further statements."""
+    _, attachment = await attached(sessions, clock)
+    asked = store.calls["standing"]
+    for _ in range(3):
+        clock.offset += timedelta(seconds=POLL_SECONDS)
+        attachment.seen(asyncio.get_running_loop().time())
+        clock.advance(0)
+        await clock.until_sleeping()
+    assert store.calls["standing"] == asked
+    clock.advance(POLL_SECONDS)
+    await eventually(lambda: store.calls["standing"] > asked, what="it was looked at once it was not seen any more")
+
+
+async def test_one_statement_asks_about_many(store: HintingStore, clock: MovableClock) -> None:
+    """2,500 sessions, three statements, however many sockets each one has; after the look all are confirmed."""
+    async with SessionManager(store, clock=clock, sweep_interval=None) as sessions:
+        tokens = [(await sessions.create_session()).token for _ in range(2500)]
+        found = [await sessions.get_session(token) for token in tokens]
+        attachments = [sessions.watches.attach(each) for each in found if each is not None for _ in range(2)]
+        assert len(sessions.watches) == 2500
+        await eventually(lambda: all(each.due for each in attachments), what="all were looked at")
+        assert store.calls["standing"] == 3
+        for each in attachments:
+            each.close()
+            each.close()
+        assert len(sessions.watches) == 0
+
+
+async def test_an_outage_ends_nothing(sessions: SessionManager, store: HintingStore, clock: MovableClock) -> None:
+    """Whatever the store says but an answer: it is asked again a second later (F-02)."""
+    session, attachment = await attached(sessions, clock)
+    for error in (StoreUnavailable("a planned fault"), StoreRefused("a planned fault")):
+        store.fail("standing", error=error)
+        store.hint(None)
+        await attachment_is_looked_at(store)
+        await clock.until_sleeping()
+        assert not attachment.end.done()
+        clock.advance(1)
+        await clock.until_sleeping()
+    await store.end_elsewhere(session)
+    store.hint(None)
+    await asyncio.wait_for(attachment.end, 10)
+
+
+async def test_confirming_costs_nothing_while_fresh(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock
+) -> None:
+    """And waits for a look when nobody has looked for ten seconds, as after a freeze (F-30)."""
+    session, attachment = await attached(sessions, clock)
+    asked = store.calls["standing"]
+    await attachment.confirm()
+    assert store.calls["standing"] == asked
+    clock.offset += timedelta(seconds=FRESH_SECONDS + 1)
+    await asyncio.wait_for(attachment.confirm(), 10)
+    assert store.calls["standing"] > asked
+    clock.offset += timedelta(seconds=FRESH_SECONDS + 1)
+    await store.end_elsewhere(session)
+    await asyncio.wait_for(attachment.confirm(), 10)
+    assert attachment.end.done()
+
+
+async def test_confirming_without_a_store_is_refused(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock
+) -> None:
+    """Nothing is delivered on the word of a memory that is too old."""
+    _, attachment = await attached(sessions, clock)
+    store.fail("standing")
+    clock.offset += timedelta(seconds=FRESH_SECONDS + 1)
+    with pytest.raises(StoreUnavailable):
+        await asyncio.wait_for(attachment.confirm(), 10)
+    assert not attachment.end.done()
+
+
+async def test_an_erased_session_was_revoked(sessions: SessionManager, store: HintingStore) -> None:
+    """Of a row that another server deleted there is no trace, which is an end too (S-22)."""
+    new = await sessions.create_session("u1")
+    session = await sessions.get_session(new.token)
+    assert session is not None
+    attachment = sessions.watches.attach(session)
+    await store.store.erase_user("u1")
+    end = await asyncio.wait_for(attachment.end, 10)
+    assert end[:3] == (new.id, "u1", "revoked")
+
+
+async def test_each_session_ends_when_it_is_due(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock
+) -> None:
+    """Without traffic, and an extension made elsewhere counts (S-43, promise 4)."""
+    first, ending = await attached(sessions, clock)
+    second, going_on = await attached(sessions, clock)
+    await store.store.extend(UUID(second.id), timedelta(hours=48))
+    clock.advance(timedelta(hours=24))
+    assert (await asyncio.wait_for(ending.end, 10)).reason == "expired"
+    await clock.until_sleeping()
+    assert not going_on.end.done()
+    clock.advance(timedelta(hours=24))
+    end = await asyncio.wait_for(going_on.end, 10)
+    assert (end.id, end.reason) == (second.id, "expired")
+    assert first.id != second.id
+
+
+async def test_an_open_manager_is_needed() -> None:
+    """A closed manager has nothing to attach to, and says so."""
+    manager = SessionManager(MemoryStore(), sweep_interval=None)
+    async with manager:
+        new = await manager.create_session()
+        session = await manager.get_session(new.token)
+        assert session is not None
+    with pytest.raises(StoreUnavailable):
+        manager.watches.attach(session)
