@@ -48,7 +48,7 @@ class SessionDict(dict[str, Any]):
         self.mark_modified()
         super().__delitem__(key)
 
-    def __ior__(self, other: Any, /) -> Self:  # type: ignore[override,misc] - dict's overloads say the same in two
+    def __ior__(self, other: Any, /) -> Self:  # type: ignore[override,misc]  # dict has two overloads
         self.mark_modified()
         return super().__ior__(other)
 

@@ -54,7 +54,7 @@ class StarletteCookie:
         if self._warns:
             self._warns = False
             log.warning(
-                "the session cookie %s is set without Secure: it travels over plain HTTP too, and whoever sees that can "
+                "the session cookie %s is set without Secure: it travels over plain HTTP too, and whoever sees it can "
                 "take the session over; pass https_only=True where there is HTTPS",
                 self._name,
             )
