@@ -45,6 +45,8 @@ class Wire:
                 self.drop_later()
             elif "websocket.http.response" in (self.scope.get("extensions") or {}):
                 await denial(self.scope, closing)(self.scope, self.receive, self.send)
+                # uvicorn logs a fault when it still has the connection as the application returns. Now it lets go.
+                await asyncio.sleep(0)
             else:
                 await self.send({"type": "websocket.close", **closing._asdict()})
 

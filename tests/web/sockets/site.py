@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Annotated, Any
 
+import pytest
 import uvicorn
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Response
 
 from holdfast import Session, SessionManager
 from holdfast.memory import MemoryStore
@@ -170,3 +172,17 @@ async def ending(client: ClientConnection) -> tuple[int | None, str, list[str | 
                 received.append(await client.recv())
     except ConnectionClosed:
         return client.close_code, client.close_reason or "", received
+
+
+async def refusal(opening: AbstractAsyncContextManager[ClientConnection]) -> Response:
+    """The HTTP answer to a handshake that must be refused."""
+    with pytest.raises(InvalidStatus) as caught:
+        await opening.__aenter__()
+    return caught.value.response
+
+
+async def nothing_left(served: Site) -> None:
+    """Wait until no socket is left here, and no session is attached."""
+    await eventually(
+        lambda: served.guard.open_sockets == 0 and len(served.manager.watches) == 0, what="nothing is left"
+    )
