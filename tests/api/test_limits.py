@@ -47,6 +47,26 @@ async def test_one_client_is_limited_and_others_are_not() -> None:
         assert (await api.ask("POST", "sessions", APPLICATION, json={})).status_code == 201
 
 
+async def test_the_cap_per_user_is_a_conflict() -> None:
+    """S-23: at the cap the application gets 409 and nothing is created; other users are not held up."""
+    async with running(max_sessions_per_user=2) as api:
+        made = [await api.create("u1") for _ in range(2)]
+        refused = await api.ask("POST", "sessions", APPLICATION, json={"user_id": "u1"})
+        assert (refused.status_code, refused.json()["error"]) == (409, "too_many_sessions")
+        await api.create("u2")
+        assert await api.ask("DELETE", "sessions/current", made[0]["token"])
+        await api.create("u1")
+
+
+async def test_the_cap_per_user_can_evict() -> None:
+    """S-23: by setting, the oldest session makes room."""
+    async with running(max_sessions_per_user=1, at_cap="evict") as api:
+        old = await api.create("u1")
+        new = await api.create("u1")
+        assert await api.show(old["id"]) is None
+        assert await api.show(new["id"]) is not None
+
+
 async def test_all_clients_together_are_limited() -> None:
     """S-24: the ceiling holds over any number of addresses, and the refused take nothing from it."""
     trusted = (ip_network("192.0.2.1/32"),)

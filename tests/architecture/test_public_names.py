@@ -48,6 +48,6 @@ def test_the_verbs_of_the_manager() -> None:
         "open", "close", "ping", "store", "open_store", "from_environment",
         "create_session", "validate_session", "get_session", "delete_session", "extend_session",
         "rotate_session", "update_metadata", "why_ended", "watch", "create_ticket", "redeem_ticket",
-        "get_by_id", "extend_by_id", "update_metadata_by_id", "end_session", "list_sessions",
+        "get_by_id", "validate_by_id", "extend_by_id", "update_metadata_by_id", "end_session", "list_sessions",
         "revoke_user_sessions", "erase_user", "cleanup_expired_sessions", "sweep", "get_active_session_count",
     }  # fmt: skip
