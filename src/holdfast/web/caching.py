@@ -40,5 +40,5 @@ def _forget_targeted(headers: MutableHeaders) -> None:
 def _vary(headers: MutableHeaders, names: Sequence[str]) -> None:
     given = [each.strip() for line in headers.getlist("vary") for each in line.split(",") if each.strip()]
     known = {each.lower() for each in given}
-    if "*" not in known:
+    if names and "*" not in known:
         headers["vary"] = ", ".join([*given, *(name for name in names if name.lower() not in known)])
