@@ -187,14 +187,15 @@ async def keeping(
     *more: BaseRoute,
     policy: dict[str, Any] | None = None,
     clock: MovableClock | None = None,
-    around: tuple[Middleware, ...] = (),
+    inside: tuple[Middleware, ...] = (),
+    handlers: dict[Any, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[Keeping]:
     """A server of the application on a place, its manager open, its middleware with these options."""
     store, time = FaultyStore(places.new()), clock or MovableClock()
     manager = SessionManager(store, clock=time, sweep_interval=None, **(policy or {}))
-    middleware = [*around, Middleware(SessionMiddleware, manager=manager, **options)]
-    app = Starlette(middleware=middleware)
+    middleware = [Middleware(SessionMiddleware, manager=manager, **options), *inside]
+    app = Starlette(middleware=middleware, exception_handlers=handlers)
     site = Keeping(store, manager, time, app)
     app.router.routes.extend([Route("/do", site.run, methods=["POST"]), *more])
     async with manager:

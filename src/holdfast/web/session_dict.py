@@ -98,6 +98,9 @@ class Changes:
         changed = {key: value for key, value in now.items() if key not in before or not _same(before[key], value)}
         return cls(changed, frozenset(before.keys() - now.keys()))
 
+    def __bool__(self) -> bool:
+        return bool(self.values or self.removed)
+
     def onto(self, current: Mapping[str, Any]) -> dict[str, Any]:
         """What becomes of values that others may have changed meanwhile: all keys not named here stay."""
         kept = {key: value for key, value in current.items() if key not in self.removed}
