@@ -329,6 +329,48 @@ def test_a_taken_port_is_a_refusal(tmp_path: Path, options: tuple[str, ...]) -> 
     assert shown.stderr == f"holdfast: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"HOLDFAST_ALLOWED_ORIGINS": "https://app.test/"}, "HOLDFAST_ALLOWED_ORIGINS: 'https://app.test/' is not"),
+        ({"HOLDFAST_COOKIE_NAME": "__Host-app", "HOLDFAST_COOKIE_INSECURE": "true"}, "__Host-"),
+    ],
+)
+def test_a_cookie_that_browsers_would_not_take_is_a_refusal(
+    tmp_path: Path, settings: dict[str, str], says: str
+) -> None:
+    """S-29, S-37: the server does not start with an origin, or a cookie, in a form that no browser knows."""
+    shown = subprocess.run(
+        [*COMMAND, "serve", "--port", "0"],
+        cwd=tmp_path,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert shown.returncode == 4
+    assert says in shown.stderr
+    assert shown.stderr.count("\n") == 1
+
+
+def test_the_development_server_takes_its_own_pages_cookie(tmp_path: Path) -> None:
+    """S-29, S-33: with --dev the cookie has its name for plain HTTP, and the server's own address is on the list."""
+    settings, _ = for_development(Settings(port=8123))
+    assert settings.allowed_origins == ("http://127.0.0.1:8123", "http://localhost:8123")
+    assert for_development(Settings(port=0))[0].allowed_origins == ()
+    kept, _ = for_development(Settings(cookie_name="__Secure-x", allowed_origins=("https://a.test",)))
+    assert (kept.cookie_insecure, kept.allowed_origins) == (False, ("https://a.test",))
+    with serving([*COMMAND, "serve", "--dev", "--sqlite", "x.db"], tmp_path, **CREDENTIALS) as server:
+        until(lambda: server.client.get("/readyz").status_code == 200, what="the store answers")
+        created = server.client.post("/api/v1/sessions", json={"user_id": "u1"}, headers=bearer(APPLICATION)).json()
+        cookie = {"Cookie": f"session-insecure-dev={created['token']}", "Origin": f"http://localhost:{server.port}"}
+        rotated = server.client.post("/api/v1/sessions/current/rotate", headers=cookie)
+        assert (rotated.status_code, "token" in rotated.json()) == (200, False)
+        assert "Secure" not in rotated.headers["set-cookie"]
+        assert "this is for development on one machine" in server.log.read_text()
+
+
 def test_a_foreign_file_ends_the_process(tmp_path: Path) -> None:
     """A store that refuses ends the server with code 4 and the store's message."""
     (tmp_path / "foreign.db").write_text("this is no database at all, but a text of some length\n" * 100)

@@ -103,6 +103,15 @@ def test_contradictions_are_refused_with_advice(environment: dict[str, str], adv
         ("HOLDFAST_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("HOLDFAST_LOG_LEVEL", "hunter2"),
         ("HOLDFAST_MAX_BODY_BYTES", "-1"),
+        ("HOLDFAST_COOKIE_NAME", "hunter2;"),
+        ("HOLDFAST_COOKIE_NAME", "x" * 129),
+        ("HOLDFAST_COOKIE_SAME_SITE", "none"),
+        ("HOLDFAST_COOKIE_INSECURE", "hunter2"),
+        ("HOLDFAST_ALLOWED_ORIGINS", "*"),
+        ("HOLDFAST_ALLOWED_ORIGINS", "null"),
+        ("HOLDFAST_ALLOWED_ORIGINS", "hunter2.example"),
+        ("HOLDFAST_ALLOWED_ORIGINS", "https://a.test,,https://hunter2.test"),
+        ("HOLDFAST_ALLOWED_ORIGINS", "https://a.test https://hunter2.test"),
     ],
 )
 def test_a_bad_value_is_named_and_never_repeated(name: str, text: str) -> None:
@@ -131,6 +140,9 @@ def test_values_become_what_they_mean() -> None:
         HOLDFAST_LOG_LEVEL="Warning",
         HOLDFAST_APP_TOKEN=f"{SECRET}1, {SECRET}2",
         HOLDFAST_TRUSTED_PROXIES="10.0.0.0/8, ::1",
+        HOLDFAST_COOKIE_NAME="__Secure-app",
+        HOLDFAST_COOKIE_SAME_SITE="Strict",
+        HOLDFAST_ALLOWED_ORIGINS="https://a.test, http://localhost:8000",
     )
     assert settings.session_ttl_hours == 1.5
     assert settings.max_lifetime_hours is None
@@ -140,6 +152,8 @@ def test_values_become_what_they_mean() -> None:
     assert settings.log_level == "warning"
     assert settings.application_credentials == (f"{SECRET}1", f"{SECRET}2")
     assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+    assert (settings.cookie_name, settings.cookie_same_site) == ("__Secure-app", "strict")
+    assert settings.allowed_origins == ("https://a.test", "http://localhost:8000")
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
