@@ -51,7 +51,7 @@ class Server:
         body = response.json()
         assert response.status_code == (200 if body["ready"] else 503)
         assert ("retry-after" in response.headers) is not body["ready"]
-        assert set(body) == {"ready", "reason"}
+        assert (set(body), body["ends"]) == ({"ready", "reason", "ends"}, "idle")
         return str(body["reason"])
 
 
@@ -105,7 +105,7 @@ async def test_a_server_starts_without_its_store() -> None:
     server.store.fail("open", error=StoreUnavailable("postgresql://u:hunter2@db is not there"))
     async with server.app.router.lifespan_context(server.app):
         response = await server.get("/readyz")
-        assert response.json() == {"ready": False, "reason": "unavailable"}
+        assert response.json() == {"ready": False, "reason": "unavailable", "ends": "idle"}
         assert (await server.get("/healthz")).status_code == 200
         await server.readiness.look()
         assert await server.reason() == "ok"

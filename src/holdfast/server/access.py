@@ -8,6 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.server.metrics import Metrics
+from holdfast.web.guarded_socket import SOCKET_KEY
 from holdfast.web.responses import error_answer
 
 log = logging.getLogger("holdfast.access")
@@ -21,6 +22,8 @@ _HEADERS: Final = {
 }
 # The client went away before there was an answer; the number is nginx's.
 _NO_ANSWER: Final = 499
+# What the server beneath makes of these, as a status.
+_HANDSHAKE: Final = {"websocket.accept": 101, "websocket.close": 403}
 
 
 class Access:
@@ -36,6 +39,9 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and note how it went."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -46,30 +52,50 @@ class Access:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                _add_headers(message)
             await send(message)
 
         try:
             await self._app(scope, receive, noted)
         finally:
-            seconds = time.monotonic() - began
             route = getattr(scope.get("route"), "path_format", UNMATCHED)
-            self._metrics.request(scope["method"], route, status, seconds)
-            log.info(
-                "%s %s %d %.1f ms",
-                scope["method"],
-                route,
-                status,
-                seconds * 1000,
-                extra={
-                    "method": scope["method"],
-                    "route": route,
-                    "status": status,
-                    "ms": round(seconds * 1000, 1),
-                },
-            )
+            self._metrics.request(scope["method"], route, status, time.monotonic() - began)
+            _note(scope["method"], scope, status, began)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Note how a handshake went when that is known, and how long its socket was open once it is not."""
+        began = time.monotonic()
+        answered = False
+
+        async def noted(message: Message) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                if message["type"] == "websocket.http.response.start":
+                    _add_headers(message)
+                status = _HANDSHAKE.get(message["type"]) or int(message.get("status", _NO_ANSWER))
+                _note("WEBSOCKET", scope, status, began)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            socket = scope.get(SOCKET_KEY)
+            if socket is not None and socket.session is not None and socket.closing is not None:
+                _note("WEBSOCKET", scope, socket.closing.code, began)
+
+
+def _add_headers(message: Message) -> None:
+    headers = MutableHeaders(scope=message)
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+
+
+def _note(method: str, scope: Scope, status: int, began: float) -> None:
+    route = getattr(scope.get("route"), "path_format", UNMATCHED)
+    ms = round((time.monotonic() - began) * 1000, 1)
+    extra = {"method": method, "route": route, "status": status, "ms": ms}
+    log.info("%s %s %d %.1f ms", method, route, status, ms, extra=extra)
 
 
 class LastResort:

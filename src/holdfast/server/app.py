@@ -11,16 +11,20 @@ from starlette.responses import Response
 from holdfast.api.credentials import Credentials
 from holdfast.api.options import RouterOptions
 from holdfast.api.router import session_router
+from holdfast.api.socket_routes import socket_routes
 from holdfast.server.access import Access, LastResort
 from holdfast.server.correlation import Correlation
 from holdfast.server.docs import add_docs
 from holdfast.server.health import Readiness, alive
+from holdfast.server.lag import LoopLag
 from holdfast.server.metrics import Metrics
 from holdfast.server.version import package_version
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import SessionManager
 from holdfast.settings import Settings
 from holdfast.web.cookies import DEFAULT_NAME, DEVELOPMENT_NAME, CookieOptions
+from holdfast.web.guard import SocketGuard
+from holdfast.web.guard_options import GuardOptions
 from holdfast.web.limits import BodyLimit
 from holdfast.web.origins import Origins
 from holdfast.web.responses import error_answer
@@ -44,13 +48,20 @@ def create_app(
     sessions = manager or settings.manager()
     watch = readiness or Readiness(sessions)
     metrics = Metrics(lambda: watch.ready)
+    lag = LoopLag(metrics.lag)
+    guard = SocketGuard(sessions, guard_options_of(settings), metrics)
+    # An application that adds a guard of its own puts it here, so that stopping drains it as well.
+    guards = [guard]
+    metrics.sockets(lambda: sum(each.open_sockets for each in guards), lambda: sessions.watches.channel == "push")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await watch.start()
+        lag.start()
         try:
             yield
         finally:
+            await lag.stop()
             await watch.stop()
             await sessions.close()
 
@@ -64,6 +75,7 @@ def create_app(
     )
     app.state.manager = sessions
     app.state.readiness = watch
+    app.state.guards = guards
     app.include_router(
         session_router(
             sessions,
@@ -83,6 +95,7 @@ def create_app(
     )
     for path, show in (("/healthz", alive), ("/readyz", watch.show), ("/metrics", metrics.show)):
         app.add_api_route(path, show, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
+    app.router.routes += socket_routes(guard)
     add_docs(app)
     app.add_exception_handler(HTTPException, _refused)
     # The last one added is the outermost.
@@ -91,6 +104,24 @@ def create_app(
     app.add_middleware(Access, metrics=metrics)
     app.add_middleware(Correlation)
     return app
+
+
+def guard_options_of(settings: Settings) -> GuardOptions:
+    """How the settings want sockets guarded. Raises `InvalidArgument` for a cookie or an origin, as `create_app`."""
+    return GuardOptions(
+        cookie=session_cookie_of(settings),
+        origins=allowed_origins_of(settings),
+        allow_token_in_url=settings.allow_token_in_url,
+        validate_every=settings.validate_every_seconds,
+        max_message_bytes=settings.max_message_bytes,
+        messages_per_second=settings.messages_per_second,
+        message_burst=max(1, round(settings.messages_per_second * 5)),
+        max_per_session=settings.sockets_per_session,
+        max_per_user=settings.sockets_per_user,
+        max_sockets=settings.max_sockets,
+        allow_extend=settings.allow_extend,
+        trusted_proxies=settings.trusted_proxies,
+    )
 
 
 def session_cookie_of(settings: Settings) -> CookieOptions:

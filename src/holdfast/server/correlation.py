@@ -9,12 +9,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.sessions.tokens import TOKEN_PATTERN
+from holdfast.web.connection import remember_connection
 
 HEADER: Final = "X-Correlation-ID"
 current: Final[ContextVar[str]] = ContextVar("holdfast_correlation_id", default="-")
 """The id of the request under way; a dash outside of any."""
 
 _ACCEPTED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_STARTS: Final = frozenset(("http.response.start", "websocket.http.response.start"))
 _TOKEN: Final = re.compile(TOKEN_PATTERN)
 
 
@@ -33,8 +35,11 @@ class Correlation:
         identifier = _identifier(Headers(scope=scope).getlist(HEADER))
         scope.setdefault("state", {})["correlation_id"] = identifier
 
+        # The guard drops a connection through it; `send` is hidden behind a function from here on.
+        remember_connection(scope, send)
+
         async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in _STARTS:
                 MutableHeaders(scope=message)[HEADER] = identifier
             await send(message)
 

@@ -121,10 +121,10 @@ class Readiness:
         self._first_look.set()
 
     async def show(self, _: Request) -> Response:
-        """`GET /readyz`. Asks nothing: it tells what the last look found."""
+        """`GET /readyz`. Asks nothing: it tells what the last look found, and how ends made elsewhere arrive here."""
         ready, reason = self.ready, self.reason
         return JSONResponse(
-            {"ready": ready, "reason": reason},
+            {"ready": ready, "reason": reason, "ends": self._manager.watches.channel},
             200 if ready else 503,
             {"Cache-Control": "no-store", **({} if ready else {"Retry-After": "1"})},
         )

@@ -64,6 +64,9 @@ def configure(level: str, json_lines: bool, stream: Any = None) -> None:
     # What they say at every start and stop is said by us, in one line each.
     for name in ("uvicorn.error", "alembic"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING) if root.level > logging.DEBUG else root.level)
+    if root.level <= logging.DEBUG:
+        # At debug level the WebSocket library writes out every header and every message under this name.
+        logging.getLogger("uvicorn.error").setLevel(logging.INFO)
     # It would write raw paths and queries; ours writes the route's template.
     logging.getLogger("uvicorn.access").disabled = True
 

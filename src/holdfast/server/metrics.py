@@ -8,9 +8,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from holdfast.web.closing import CODES
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LAG_BUCKETS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 EVENTS: Final = ("created", "validated", "refused")
+REFUSALS: Final = ("unauthenticated", "forbidden", "too many", "overloaded", "unavailable", "restart", "internal")
 
 
 class Metrics:
@@ -41,8 +45,51 @@ class Metrics:
         for event in EVENTS:
             # Present from the first scrape on, so that a rate can be taken of the first event too.
             self._sessions.labels(event)
+        self._refused_handshakes = Counter(
+            "holdfast_handshakes_refused",
+            "WebSocket handshakes refused, by reason.",
+            ("reason",),
+            registry=self._registry,
+        )
+        for reason in REFUSALS:
+            self._refused_handshakes.labels(reason)
+        self._closed_sockets = Counter(
+            "holdfast_sockets_closed",
+            "Guarded sockets closed, by code, whichever side closed them.",
+            ("code",),
+            registry=self._registry,
+        )
+        self._lag = Histogram(
+            "holdfast_event_loop_lag_seconds",
+            "How late the event loop is, looked at twice a second.",
+            buckets=_LAG_BUCKETS,
+            registry=self._registry,
+        )
         gauge = Gauge("holdfast_ready", "Whether the store answers: 1 or 0.", registry=self._registry)
         gauge.set_function(lambda: float(ready()))
+
+    def sockets(self, open_sockets: Callable[[], int], pushed: Callable[[], bool]) -> None:
+        """Show how many sockets are open, and whether ends made elsewhere are pushed here; asked at each scrape."""
+        gauge = Gauge("holdfast_sockets_open", "Guarded sockets that are open.", registry=self._registry)
+        gauge.set_function(open_sockets)
+        gauge = Gauge(
+            "holdfast_ends_pushed",
+            "Whether other servers' ends are pushed here: 1, or 0 while they are polled for or nothing listens.",
+            registry=self._registry,
+        )
+        gauge.set_function(lambda: float(pushed()))
+
+    def handshake_refused(self, reason: str) -> None:
+        """Count a refused handshake, for one of the guard's fixed words."""
+        self._refused_handshakes.labels(reason).inc()
+
+    def socket_closed(self, code: int) -> None:
+        """Count a closed socket. A code without a meaning here is `other`: clients choose it freely."""
+        self._closed_sockets.labels(str(code) if code in CODES else "other").inc()
+
+    def lag(self, seconds: float) -> None:
+        """Count one look at the event loop."""
+        self._lag.observe(seconds)
 
     def event(self, name: str) -> None:
         """Count one of `EVENTS`."""

@@ -1,14 +1,16 @@
 """Running the application in a process: where it may listen, how it stops, and the development profile."""
 
+import asyncio
 import dataclasses
 import logging
 import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -17,35 +19,72 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from holdfast.server.app import create_app
+from holdfast.server.handles import room_for_sockets
 from holdfast.server.health import Readiness
 from holdfast.server.logging import configure
 from holdfast.sessions.errors import InvalidArgument, StoreRefused
 from holdfast.settings import Settings
+from holdfast.web.guard import SocketGuard
 
 log = logging.getLogger("holdfast.server")
 
 _BACKLOG: Final = 2048
 _MAX_HEADER_BYTES: Final = 16 * 1024
 _KEEP_ALIVE_SECONDS: Final = 5
+_PING_SECONDS: Final = 20.0
+_LOOK_FOR_SIGNALS: Final = 0.1
+_UNACKNOWLEDGED_MILLISECONDS: Final = 60_000
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, not ready from the moment it begins to stop, so that a balancer passes it over."""
+    """uvicorn's server, which ends gently: not ready first, then without sockets, then uvicorn's own shutdown.
+
+    That one closes all sockets in one instant, and runs the application's shutdown only afterwards: too late to spread
+    them.
+    """
+
+    def __init__(self, config: uvicorn.Config, delay: float, window: float) -> None:
+        """`delay` and `window` are the seconds of the drain."""
+        super().__init__(config)
+        self._delay = delay
+        self._window = window
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal stops gently; any second one, at once."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish the requests under way."""
+        """Let go of the balancer, then of the sockets, then finish the requests under way."""
         log.info("stopping: finishing what is under way")
-        readiness: Readiness = self.config.app.state.readiness  # type: ignore[union-attr]  # always create_app's
+        state = self.config.app.state  # type: ignore[union-attr]  # always create_app's
+        readiness: Readiness = state.readiness
         await readiness.stop()
+        await self._drained(state.guards)
         await super().shutdown(sockets)
         if self.force_exit:
             # A second Ctrl-C. What is cut off now would be told to the log as one fault for each task.
             log.warning("stopped at once: what was under way has no answer")
             logging.getLogger("uvicorn.error").disabled = True
 
+    async def _drained(self, guards: Sequence[SocketGuard]) -> None:
+        async def drain() -> None:
+            # Still accepting meanwhile: the balancer sends here until it has noticed.
+            await asyncio.sleep(self._delay)
+            await asyncio.gather(*(guard.drain(self._window) for guard in guards))
+
+        draining = asyncio.create_task(drain(), name="holdfast-drain")
+        while not (draining.done() or self.force_exit):
+            await asyncio.wait((draining,), timeout=_LOOK_FOR_SIGNALS)
+        draining.cancel()
+        (outcome,) = await asyncio.gather(draining, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            log.error("draining failed; what is left closes at once", exc_info=outcome)
+
 
 def serve(settings: Settings, app: FastAPI | None = None, on_listening: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the requests under way and return.
+    """Serve until SIGTERM or SIGINT, then close the sockets, finish the requests under way and return.
 
     `on_listening` is called once nobody else can have the address any more, before the first request.
 
@@ -56,11 +95,20 @@ def serve(settings: Settings, app: FastAPI | None = None, on_listening: Callable
     configure(settings.log_level, settings.json_logs)
     application = app or create_app(settings)
     listener = _listen(settings.host, settings.port)
+    room = room_for_sockets(settings.max_sockets)
+    for guard in application.state.guards:
+        guard.allow_at_most(room)
     server = _Server(
         uvicorn.Config(
             application,
             http="h11",
-            ws="none",
+            ws="websockets-sansio",
+            # Twice the limit: up to there the guard itself sees the message and says `too big`.
+            ws_max_size=settings.max_message_bytes * 2,
+            # Below the minute after which balancers usually cut a silent connection.
+            ws_ping_interval=_PING_SECONDS,
+            ws_ping_timeout=_PING_SECONDS,
+            ws_per_message_deflate=False,
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -68,11 +116,13 @@ def serve(settings: Settings, app: FastAPI | None = None, on_listening: Callable
             proxy_headers=False,
             server_header=False,
             date_header=True,
-            limit_concurrency=settings.max_connections,
+            limit_concurrency=settings.max_connections + settings.max_sockets,
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=settings.graceful_seconds,
-        )
+        ),
+        settings.drain_delay_seconds,
+        settings.drain_seconds,
     )
     refusals: list[StoreRefused] = []
 
@@ -183,4 +233,7 @@ def _listen(host: str, port: int) -> socket.socket:
     # Accepted sockets inherit it. asyncio sets it only on sockets made with the protocol named, which this one is not.
     # Without it the body of an answer waits, behind its head, for the client's delayed acknowledgement: 40 ms each.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A client that takes in nothing for so long is gone; what is buffered for it must not stay for ever (Linux).
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MILLISECONDS)
     return listener

@@ -264,12 +264,62 @@ class Settings:
         default=65_536,
         metadata=_set_by("HOLDFAST_MAX_BODY_BYTES", whole(1024, 16_777_216, "bytes"), "The largest request body."),
     )
+    allow_token_in_url: bool = field(
+        default=False,
+        metadata=_set_by(
+            "HOLDFAST_ALLOW_TOKEN_IN_URL",
+            FLAG,
+            "Whether `/ws/<token>` opens a socket, as legacy clients write it; proxies log such addresses.",
+        ),
+    )
+    max_message_bytes: int = field(
+        default=65_536,
+        metadata=_set_by(
+            "HOLDFAST_MAX_MESSAGE_BYTES", whole(1, 16_777_216, "bytes"), "The largest message from a socket's client."
+        ),
+    )
+    messages_per_second: float = field(
+        default=20.0,
+        metadata=_set_by(
+            "HOLDFAST_MESSAGES_PER_SECOND",
+            number(0.1, 100_000, "messages"),
+            "How many messages a socket's client may send on average; five times as many at once.",
+        ),
+    )
+    validate_every_seconds: float = field(
+        default=0.0,
+        metadata=_set_by(
+            "HOLDFAST_VALIDATE_EVERY_SECONDS",
+            number(0, 3600, "seconds"),
+            "How long one validate of a socket's messages suffices; 0 validates every message.",
+        ),
+    )
+    sockets_per_session: int = field(
+        default=20,
+        metadata=_set_by(
+            "HOLDFAST_SOCKETS_PER_SESSION", whole(1, 1_000_000, "sockets"), "Sockets of one session in this process."
+        ),
+    )
+    sockets_per_user: int = field(
+        default=100,
+        metadata=_set_by(
+            "HOLDFAST_SOCKETS_PER_USER", whole(1, 1_000_000, "sockets"), "Sockets of one user in this process."
+        ),
+    )
+    max_sockets: int = field(
+        default=20_000,
+        metadata=_set_by(
+            "HOLDFAST_MAX_SOCKETS",
+            whole(1, 1_000_000, "sockets"),
+            "Sockets of this process; fewer when the limit on open files leaves room for fewer.",
+        ),
+    )
     max_connections: int = field(
         default=20_000,
         metadata=_set_by(
             "HOLDFAST_MAX_CONNECTIONS",
             whole(1, 1_000_000, "connections"),
-            "Connections at once before the server answers 503.",
+            "Connections at once, not counting sockets, before the server answers 503.",
         ),
     )
     trusted_proxies: tuple[Network, ...] = field(
@@ -297,6 +347,22 @@ class Settings:
             "HOLDFAST_GRACEFUL_SECONDS",
             whole(1, 3600, "seconds"),
             "How long a stopping server waits for requests that are under way.",
+        ),
+    )
+    drain_delay_seconds: float = field(
+        default=0.0,
+        metadata=_set_by(
+            "HOLDFAST_DRAIN_DELAY_SECONDS",
+            number(0, 3600, "seconds"),
+            "How long a stopping server goes on serving while it is not ready, so that balancers notice.",
+        ),
+    )
+    drain_seconds: float = field(
+        default=5.0,
+        metadata=_set_by(
+            "HOLDFAST_DRAIN_SECONDS",
+            number(0, 3600, "seconds"),
+            "Over how long a stopping server closes its sockets, in random order.",
         ),
     )
 

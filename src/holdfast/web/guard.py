@@ -50,6 +50,10 @@ class SocketGuard:
         """How many guarded sockets this process has."""
         return self._sockets.open
 
+    def allow_at_most(self, sockets: int) -> None:
+        """Have no more sockets than that, whatever the options say: the operating system's limits may be lower."""
+        self._sockets.most = min(self._sockets.most, sockets)
+
     def __call__(self, app: ASGIApp) -> "GuardedApp":
         """An ASGI application whose every socket is guarded, and accepted only with a live session."""
         return GuardedApp(self, app)

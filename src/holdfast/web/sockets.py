@@ -69,6 +69,8 @@ class Sockets:
     def __init__(self, options: GuardOptions) -> None:
         """Make it empty."""
         self._options = options
+        self.most = options.max_sockets
+        """How many there may be."""
         self._places: set[Place] = set()
         self._handshakes = 0
         self._of_address: Counter[str] = Counter()
@@ -88,7 +90,7 @@ class Sockets:
         options = self._options
         if self.draining:
             raise Full(RESTART)
-        if len(self._places) >= options.max_sockets or self._handshakes >= options.max_handshakes:
+        if len(self._places) >= self.most or self._handshakes >= options.max_handshakes:
             raise Full(OVERLOADED)
         if _is_full(self._of_address[address], options.max_per_address):
             raise Full(TOO_MANY)
