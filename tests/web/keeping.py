@@ -39,8 +39,11 @@ _OPTIONS: Final = StoreOptions(deadline=30.0, connections=8)
 class Places:
     """Stores of one kind on one place: `new()` is another server's."""
 
-    def __init__(self, kind: str, request: pytest.FixtureRequest, folder: Path) -> None:
+    def __init__(
+        self, kind: str, request: pytest.FixtureRequest, folder: Path, options: StoreOptions = _OPTIONS
+    ) -> None:
         self.kind = kind
+        self._options = options
         self._memory = MemoryStore()
         self._address = ""
         if kind == "sqlite":
@@ -48,9 +51,9 @@ class Places:
         elif kind == "postgresql":
             self._address = request.getfixturevalue("migrated_database")(18)
 
-    def new(self, options: StoreOptions = _OPTIONS) -> Store:
+    def new(self) -> Store:
         """A store on the place, not open. In memory there is one only, which closing does not empty."""
-        return self._memory if self.kind == "memory" else store_at(self._address, options)
+        return self._memory if self.kind == "memory" else store_at(self._address, self._options)
 
 
 class Gate:
@@ -148,14 +151,15 @@ class Keeping:
         steps = await request.json()
         session: Any = request.session if steps else None
         for name, *arguments in steps:
-            await self._step(session, name, arguments)
+            await self.step(session, name, arguments)
         if isinstance(session, SessionDict):
             self.seen.append(session)
         # What was put in may be no JSON.
         shown = {} if session is None or any(name == "put" for name, *_ in steps) else dict(session)
         return JSONResponse(shown)
 
-    async def _step(self, session: Any, name: str, arguments: list[Any]) -> None:
+    async def step(self, session: Any, name: str, arguments: list[Any]) -> None:
+        """One thing to do with a session: a method of the dict, or what has a name here."""
         match name:
             case "read":
                 pass
