@@ -1,0 +1,80 @@
+"""The pages about the web kit: their applications run, and so do their tests and transcripts."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.docs.console import Shell, development_server, run_file
+from tests.docs.pages import blocks, page
+from tests.docs.running import run_page
+
+APPLICATIONS = "how-to/add-to-your-application.md"
+COOKIES = "how-to/use-cookies.md"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The reader's folder, with the files of the page."""
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page(APPLICATIONS)):
+        if block.file is not None:
+            (tmp_path / block.file).write_text(block.text)
+    return tmp_path
+
+
+def load(file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module in a file, known under its name until the test is over."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Litestar reads the annotations of a handler where its module is known.
+    monkeypatch.setitem(sys.modules, file.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_test_of_the_page_passes(folder: Path) -> None:
+    """The FastAPI application and its test, in a process of their own."""
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", "-o", "pythonpath=."]
+    assert "2 passed" in run_file(folder, *command, "test_app.py")
+
+
+@pytest.mark.parametrize("name", ["starlette_app", "litestar_app"])
+async def test_the_other_applications_run(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Log-in by cookie, the session, log-out, the one 401, and a 403 for another site's page."""
+    module = load(folder / f"{name}.py", monkeypatch)
+    own = {"Sec-Fetch-Site": "same-origin"}
+    transport = httpx2.ASGITransport(module.app)
+    async with (
+        module.sessions,
+        httpx2.AsyncClient(transport=transport, base_url="https://x.test", headers=own) as browser,
+    ):
+        unauthenticated = await browser.get("/me")
+        assert (unauthenticated.status_code, unauthenticated.json()["error"]) == (401, "unauthenticated")
+        assert (await browser.post("/log-in", json={"user": "ada"})).status_code == 204
+        assert (await browser.get("/me")).text == "you are ada"
+        refused = await browser.post("/log-out", headers={"Sec-Fetch-Site": "cross-site"})
+        assert (refused.status_code, refused.json()["error"]) == (403, "cross_site")
+        assert (await browser.post("/log-out")).status_code == 204
+        assert (await browser.get("/me")).status_code == 401
+
+
+async def test_the_examples_about_cookies() -> None:
+    """What the page's options and lists answer."""
+    await run_page(page(COOKIES))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the transcripts need curl")
+def test_the_transcript_about_cookies(tmp_path: Path) -> None:
+    """A cookie over plain HTTP, from nowhere and from the application's own page."""
+    with development_server(tmp_path) as (base, credentials):
+        shell = Shell(tmp_path, base, credentials)
+        for block in blocks(page(COOKIES)):
+            if block.language == "console" and "run" in block.words:
+                shell.check(block.text)
