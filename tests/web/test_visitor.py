@@ -1,7 +1,9 @@
 """Log-in, log-out, rotation and dead cookies: what becomes of the session and of the cookie."""
 
 import asyncio
+import gc
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -499,6 +501,33 @@ async def test_the_guard_runs_the_application() -> None:
     around = HoldfastMiddleware(app, SessionManager(MemoryStore()), sockets=Guard())
     await around({"type": "websocket", "path": "/", "headers": []}, receive, send)
     assert seen == [{"type": "websocket.connect", "guarded": True}, {"type": "websocket.accept"}]
+
+
+async def test_a_request_leaves_no_garbage() -> None:
+    """The visitor is gone with its request: there is no cycle that only the garbage collector would find."""
+    seen: list[weakref.ref[Visitor]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asking = Visitor.of(scope)
+        seen.append(weakref.ref(asking))
+        await asking.session()
+        await Response()(scope, receive, send)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    async with running() as site:
+        token, _ = await site.manager.create_session("u1")
+        around = HoldfastMiddleware(app, site.manager)
+        gc.disable()
+        try:
+            await around({**handshake(token), "type": "http", "method": "GET"}, receive, send)
+            assert seen[0]() is None
+        finally:
+            gc.enable()
 
 
 async def test_without_the_middleware_there_is_a_clear_error() -> None:

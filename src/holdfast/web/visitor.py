@@ -67,7 +67,8 @@ class Visitor:
 
     def __init__(self, scope: Scope, manager: SessionManager, options: VisitorOptions) -> None:
         """Made by `HoldfastMiddleware`; applications get theirs with `Visitor.of`."""
-        self._scope = scope
+        # Not the scope itself, which holds the visitor: a cycle for each request is work for the garbage collector.
+        self._scope = {name: scope[name] for name in ("type", "method", "headers") if name in scope}
         self._manager = manager
         self._options = options
         self._lock = asyncio.Lock()
