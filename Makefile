@@ -22,8 +22,8 @@ help:  ## show this list
 	@echo "  Variables: ARGS=… goes to the program, WORKERS=$(WORKERS) pytest processes (0: none besides the first),"
 	@echo "  PYTHON=$(PYTHON) and VENV=$(VENV) choose the interpreter and where its environment is kept."
 
-serve: $(VENV)/.stamp-package  ## run the server for development on SQLite
-	@exec $(BIN)/holdfast serve --dev $(ARGS)
+serve: $(VENV)/.stamp-package  ## run the chat example and the server beside it, for development on SQLite
+	@exec $(BIN)/python -m examples.chat $(ARGS)
 
 test: $(VENV)/.stamp-test  ## run the tests (ARGS="-k name" picks some)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
@@ -32,7 +32,7 @@ browser: $(VENV)/.stamp-browser  ## run the tests in a real browser (needs Chrom
 	$(BIN)/python -m pytest -m browser $(ARGS)
 
 pictures: $(VENV)/.stamp-browser  ## take the pictures of the chat in docs/images again (needs Chromium)
-	$(BIN)/python -m pytest -m browser -k pictures --pictures docs/images $(ARGS)
+	HOLDFAST_TEST_PICTURES=docs/images $(BIN)/python -m pytest -m browser tests/browser/test_pictures.py $(ARGS)
 
 check: lint types imports  ## lint, format, types and import rules
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
@@ -13,12 +14,11 @@ from examples.chat.devices import device_of
 from examples.chat.pages import add_pages
 from examples.chat.room import Member, Room
 from holdfast import Session, SessionManager
-from holdfast.server.app import allowed_origins_of, create_app, session_cookie_of
+from holdfast.server.app import create_app, guard_options_of, session_cookie_of
 from holdfast.settings import Settings
 from holdfast.web.client import client_route
 from holdfast.web.dependencies import current_session, optional_session, socket_session, visitor
 from holdfast.web.guard import SocketGuard
-from holdfast.web.guard_options import GuardOptions
 from holdfast.web.middleware import HoldfastMiddleware
 from holdfast.web.visitor import Visitor
 
@@ -46,23 +46,22 @@ class Said(BaseModel):
 def create_chat(settings: Settings) -> FastAPI:
     """The server's application with the chat at `/`. Cookie and allowed origins are those of the settings."""
     manager = settings.manager()
-    cookie, origins = session_cookie_of(settings), allowed_origins_of(settings)
-    guard = SocketGuard(
-        manager,
-        GuardOptions(
-            cookie=cookie,
-            origins=origins,
-            # A page cannot read the status of a refused handshake, but it can read a close code.
-            browser_codes=True,
-            warn_before=min(WARN_SECONDS, settings.session_ttl_hours * 3600 / 4),
-            allow_extend=True,
-            extend_hours=settings.session_ttl_hours,
-        ),
+    options = replace(
+        guard_options_of(settings),
+        # A page cannot read the status of a refused handshake, but it can read a close code.
+        browser_codes=True,
+        warn_before=min(WARN_SECONDS, settings.session_ttl_hours * 3600 / 4),
+        allow_extend=True,
+        extend_hours=settings.session_ttl_hours,
     )
+    guard = SocketGuard(manager, options)
     app = create_app(settings, manager)
+    # The server's own guard is there already. When it stops, it closes the sockets of both in order.
+    app.state.guards.append(guard)
+    cookie = session_cookie_of(settings)
     app.include_router(_routes(manager, Room(), secure=cookie.secure))
     app.router.routes.append(client_route())
-    app.add_middleware(HoldfastMiddleware, manager=manager, cookie=cookie, origins=origins, sockets=guard)
+    app.add_middleware(HoldfastMiddleware, manager=manager, cookie=cookie, origins=options.origins, sockets=guard)
     return app
 
 

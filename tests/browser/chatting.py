@@ -35,7 +35,7 @@ class ChatServer:
             if not key.startswith(("HOLDFAST_", "DATABASE_", "SESSION_"))
         }
         # It starts where a `.env` of whoever runs the tests is not found.
-        self._environment = {**kept, "PYTHONPATH": str(ROOT) + ":/tmp/sc", **(settings or {})}
+        self._environment = {**kept, "PYTHONPATH": str(ROOT), **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

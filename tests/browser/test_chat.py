@@ -286,7 +286,7 @@ async def test_the_footer_says_that_plain_http_is_for_development(visitor: Visit
     await visitor.come_in("footer")
     footer = visitor.page.get_by_role("contentinfo")
     await expect(footer).to_contain_text("session-insecure-dev")
-    await expect(footer).to_contain_text("for this machine only")
+    await expect(footer).to_contain_text("for development on this machine only")
     await expect(footer).to_contain_text("keeps the last 50 messages")
     (cookie,) = await visitor.page.context.cookies()
     assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("session-insecure-dev", True, "Lax")

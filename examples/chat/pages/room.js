@@ -11,11 +11,18 @@ export class Room {
   #name = "";
   #room = null;
   #last = 0;
+  #follows = true;
   #send;
 
   /** @param {(text: string) => boolean} send Whether the message went out. */
   constructor(send) {
     this.#send = send;
+    const list = byId("messages");
+    list.addEventListener("scroll", () => {
+      this.#follows = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_PIXELS;
+    });
+    // A banner above it, or a longer text below it, must not hide the last message.
+    new ResizeObserver(() => this.#follow()).observe(list);
     byId("composer").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#say();
@@ -93,9 +100,14 @@ export class Room {
   }
 
   #append(item) {
+    byId("messages").append(item);
+    if (item.classList.contains("mine")) this.#follows = true;
+    this.#follow();
+  }
+
+  /** Show the end of the list, unless somebody is reading further up. */
+  #follow() {
     const list = byId("messages");
-    const near = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_PIXELS;
-    list.append(item);
-    if (near || item.classList.contains("mine")) list.scrollTop = list.scrollHeight;
+    if (this.#follows) list.scrollTop = list.scrollHeight;
   }
 }
