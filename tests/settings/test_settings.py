@@ -223,7 +223,10 @@ def test_settings_reach_the_manager_and_the_store() -> None:
         HOLDFAST_DEADLINE_SECONDS="3",
         HOLDFAST_CONNECTIONS="9",
         HOLDFAST_POOLED="true",
+        HOLDFAST_LISTEN_URL="postgresql://past-the-pooler/app",
         HOLDFAST_STRICT_SQLITE="true",
+        HOLDFAST_MAX_SESSIONS_PER_USER="3",
+        HOLDFAST_AT_CAP="evict",
     )
     policy = settings.manager(MemoryStore()).policy
     assert [
@@ -233,7 +236,9 @@ def test_settings_reach_the_manager_and_the_store() -> None:
         policy.rotation_grace.total_seconds(),
         policy.retention.total_seconds(),
     ] == [7200, 60, 14_400, 5, 7]
+    assert (policy.max_sessions, policy.at_cap) == (3, "evict")
     options = settings.store_options()
+    assert options.listen == "postgresql://past-the-pooler/app"
     assert (options.schema, options.deadline, options.connections) == ("app", 3, 9)
     assert (options.upgrade, options.pooled, options.strict_sqlite) == (None, True, True)
 
@@ -255,6 +260,7 @@ def test_every_secret_is_marked() -> None:
     """S-70: whatever holds a password or a credential is hidden."""
     assert {variable.name for variable in VARIABLES if variable.secret} == {
         "DATABASE_URL",
+        "HOLDFAST_LISTEN_URL",
         "HOLDFAST_APP_TOKEN",
         "HOLDFAST_ADMIN_TOKEN",
     }
