@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -117,12 +117,12 @@ async def test_a_fault_of_the_application_is_not_hidden() -> None:
 )
 def test_what_the_application_said_is_merged(given: list[str], kept: str) -> None:
     """S-32: nothing that lets a shared cache keep the answer stays; all else does."""
-    headers = MutableHeaders(raw=[(b"cache-control", value.encode()) for value in given])
-    keep_private(headers, ("Cookie",))
-    assert headers.getlist("cache-control") == [kept]
-    keep_nowhere(headers, ("Cookie",))
-    assert headers.getlist("cache-control") == ["no-store"]
-    assert headers.getlist("vary") == ["Cookie"]
+    raw = [(b"Cache-Control", value.encode()) for value in given]
+    keep_private(raw, (b"Cookie",))
+    assert Headers(raw=raw).getlist("cache-control") == [kept]
+    keep_nowhere(raw, (b"Cookie",))
+    assert Headers(raw=raw).getlist("cache-control") == ["no-store"]
+    assert Headers(raw=raw).getlist("vary") == ["Cookie"]
 
 
 @pytest.mark.parametrize(
@@ -138,15 +138,15 @@ def test_what_the_application_said_is_merged(given: list[str], kept: str) -> Non
 )
 def test_vary_is_merged(given: list[str], expected: str) -> None:
     """S-32: each header is named once; the star covers all."""
-    headers = MutableHeaders(raw=[(b"vary", value.encode()) for value in given])
-    keep_private(headers, ("Cookie", "Authorization"))
-    assert ", ".join(headers.getlist("vary")) == expected
+    raw = [(b"vary", value.encode()) for value in given]
+    keep_private(raw, (b"Cookie", b"Authorization"))
+    assert Headers(raw=raw).getlist("vary") == [expected]
 
 
 def test_headers_for_shared_caches_alone_go() -> None:
     """S-32: targeted cache control would override the rest there (RFC 9213)."""
     names = ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Surrogate-Control"]
     for keep in (keep_private, keep_nowhere):
-        headers = MutableHeaders(dict.fromkeys(names, "max-age=600") | {"X-Other": "1"})
-        keep(headers, ())
-        assert set(headers) == {"cache-control", "x-other"}
+        raw = [*((name.encode(), b"max-age=600") for name in names), (b"x-other", b"1")]
+        keep(raw, ())
+        assert {name for name, _ in raw} == {b"cache-control", b"x-other"}

@@ -166,7 +166,7 @@ def _visited(manager: SessionManager, options: VisitorOptions) -> type[StrictRou
             async def visited(request: Request) -> Response:
                 visitor = request.scope[SCOPE_KEY] = Visitor(request.scope, manager, options)
                 response = await handle(request)
-                visitor.finish(response.headers)
+                visitor.finish(response.raw_headers)
                 return response
 
             return visited

@@ -3,42 +3,53 @@
 from collections.abc import Sequence
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
+RawHeaders = list[tuple[bytes, bytes]]
+"""The headers of an ASGI message, changed in place."""
 
-_SHARED: Final = frozenset(("public", "s-maxage"))
+_SHARED: Final = frozenset((b"public", b"s-maxage"))
+_CLOSED: Final = frozenset((b"private", b"no-store"))
 
 
-def keep_private(headers: MutableHeaders, vary: Sequence[str]) -> None:
+def keep_private(headers: RawHeaders, vary: Sequence[bytes]) -> None:
     """Let nobody but the visitor's own browser keep the answer, and let that one know what it depends on.
 
     What the application said besides stays: `max-age=60` becomes `max-age=60, private`. A qualified
     `private="name"` is about one field only and so does not count.
     """
-    given = [each.strip() for line in headers.getlist("cache-control") for each in line.split(",")]
-    kept = [each for each in given if each and each.partition("=")[0].lower() not in _SHARED]
-    if not {"private", "no-store"} & {each.lower() for each in kept}:
-        kept.append("private")
-    headers["cache-control"] = ", ".join(kept)
-    _forget_targeted(headers)
-    _vary(headers, vary)
+    kept = [each for each in _taken(headers, vary) if each.partition(b"=")[0].lower() not in _SHARED]
+    if _CLOSED.isdisjoint(each.lower() for each in kept):
+        kept.append(b"private")
+    headers.append((b"cache-control", b", ".join(kept)))
 
 
-def keep_nowhere(headers: MutableHeaders, vary: Sequence[str]) -> None:
+def keep_nowhere(headers: RawHeaders, vary: Sequence[bytes]) -> None:
     """Let nobody keep the answer, whatever the application said: it carries a token, or takes one away."""
-    headers["cache-control"] = "no-store"
-    _forget_targeted(headers)
-    _vary(headers, vary)
+    _taken(headers, vary)
+    headers.append((b"cache-control", b"no-store"))
 
 
-def _forget_targeted(headers: MutableHeaders) -> None:
-    """Drop what speaks to shared caches alone and overrides `Cache-Control` there (RFC 9213)."""
-    for name in set(headers.keys()):
-        if name.endswith("-cache-control") or name == "surrogate-control":
-            del headers[name]
+def _taken(headers: RawHeaders, vary: Sequence[bytes]) -> list[bytes]:
+    """Take what the application said to caches out of the headers, and put `Vary` in order."""
+    control: list[bytes] = []
+    varying: list[bytes] = []
+    others: RawHeaders = []
+    for header in headers:
+        name = header[0].lower()
+        if name == b"cache-control":
+            control += _items(header[1])
+        elif name == b"vary":
+            varying += _items(header[1])
+        # What speaks to shared caches alone overrides Cache-Control there (RFC 9213), so it goes.
+        elif not name.endswith(b"-cache-control") and name != b"surrogate-control":
+            others.append(header)
+    known = {each.lower() for each in varying}
+    if b"*" not in known:
+        varying += [name for name in vary if name.lower() not in known]
+    if varying:
+        others.append((b"vary", b", ".join(varying)))
+    headers[:] = others
+    return control
 
 
-def _vary(headers: MutableHeaders, names: Sequence[str]) -> None:
-    given = [each.strip() for line in headers.getlist("vary") for each in line.split(",") if each.strip()]
-    known = {each.lower() for each in given}
-    if names and "*" not in known:
-        headers["vary"] = ", ".join([*given, *(name for name in names if name.lower() not in known)])
+def _items(value: bytes) -> list[bytes]:
+    return [each for part in value.split(b",") if (each := part.strip())]

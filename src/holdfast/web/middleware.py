@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable, TooManySessions
@@ -83,8 +82,10 @@ class HoldfastMiddleware:
 
         async def finished(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message.setdefault("headers", [])
-                visitor.finish(MutableHeaders(scope=message))
+                # A list of our own: an answer may be a constant of the application.
+                headers = list(message.get("headers", ()))
+                visitor.finish(headers)
+                message = {**message, "headers": headers}
             await send(message)
 
         try:

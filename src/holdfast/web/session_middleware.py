@@ -9,12 +9,12 @@ in docs/how-to/replace-starlettes-sessions.md.
 import logging
 from typing import Final
 
-from starlette.datastructures import MutableHeaders, Secret
+from starlette.datastructures import Secret
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable, TooManySessions
 from holdfast.sessions.manager import SessionManager
-from holdfast.web.caching import keep_nowhere, keep_private
+from holdfast.web.caching import RawHeaders, keep_nowhere, keep_private
 from holdfast.web.closing import closing_of_error
 from holdfast.web.lazy_manager import LazyManager
 from holdfast.web.responses import error_answer
@@ -28,7 +28,7 @@ TWO_WEEKS: Final = 14 * 24 * 60 * 60
 
 # What these mean to a client is known. Anything else is a fault of the application, and its own to answer.
 _ANSWERED: Final = (StoreRefused, StoreUnavailable, TooManySessions)
-_VARY: Final = ("Cookie",)
+_VARY: Final = (b"Cookie",)
 
 
 class SessionMiddleware:
@@ -195,10 +195,10 @@ class SessionMiddleware:
     async def _save(self, state: SessionState, scope: Scope, message: Message) -> None:
         """Save, and put cookie and cache rules into the head of the answer."""
         change = await state.save()
-        message["headers"] = list(message.get("headers") or ())
-        headers = MutableHeaders(scope=message)
+        headers: RawHeaders = list(message.get("headers") or ())
+        message["headers"] = headers
         if change is not None and not (change.late and _is_of_script(scope)):
-            headers.append("set-cookie", self._header(change))
+            headers.append((b"set-cookie", self._header(change).encode("latin-1")))
             keep_nowhere(headers, _VARY)
         elif state.session.accessed:
             keep_private(headers, _VARY)

@@ -7,14 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from holdfast.sessions.errors import HoldfastError, InvalidArgument
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import NewSession, Session
-from holdfast.web.caching import keep_nowhere, keep_private
+from holdfast.web.caching import RawHeaders, keep_nowhere, keep_private
 from holdfast.web.cookies import CookieOptions, delete_cookie, set_cookie
 from holdfast.web.credential import Credential, Way, credential_of
 from holdfast.web.errors import CrossSite
@@ -25,6 +24,12 @@ log = logging.getLogger("holdfast.web")
 SCOPE_KEY: Final = "holdfast"
 """Where `HoldfastMiddleware` puts the visitor, in the scope of a request or a handshake."""
 
+_VARY: Final = {
+    (True, True): (b"Cookie", b"Authorization"),
+    (True, False): (b"Cookie",),
+    (False, True): (b"Authorization",),
+    (False, False): (),
+}
 _CLEARABLE: Final = frozenset(("cache", "cookies", "storage", "executionContexts", "*"))
 
 
@@ -50,10 +55,9 @@ class VisitorOptions:
             raise InvalidArgument(f"clear_site_data is a list of {', '.join(sorted(_CLEARABLE))}")
 
     @property
-    def vary(self) -> tuple[str, ...]:
+    def vary(self) -> Sequence[bytes]:
         """The request headers that an answer depends on once its session was looked at."""
-        names = ("Cookie" if self.cookie is not None else "", "Authorization" if self.bearer else "")
-        return tuple(filter(None, names))
+        return _VARY[self.cookie is not None, self.bearer]
 
 
 class Visitor:
@@ -229,7 +233,7 @@ class Visitor:
         """Whether the head of the answer is out, so that no cookie can be added."""
         return self._started
 
-    def finish(self, headers: MutableHeaders) -> None:
+    def finish(self, headers: RawHeaders) -> None:
         """Put cookie and cache rules into the head of the answer. From here on none can be added."""
         self._started = True
         self._undelivered = None
@@ -237,9 +241,10 @@ class Visitor:
             assert self._options.cookie is not None  # noqa: S101 - for the type checker: only cookies die here
             self._cookie = delete_cookie(self._options.cookie)
         if self._cookie is not None:
-            headers.append("set-cookie", self._cookie)
+            headers.append((b"set-cookie", self._cookie.encode("latin-1")))
         if self._clear and self._options.clear_site_data:
-            headers["clear-site-data"] = ", ".join(f'"{each}"' for each in self._options.clear_site_data)
+            clear = ", ".join(f'"{each}"' for each in self._options.clear_site_data)
+            headers.append((b"clear-site-data", clear.encode("latin-1")))
         if self._cookie is not None or self._token_moved:
             keep_nowhere(headers, self._options.vary)
         elif self._used:
