@@ -19,22 +19,30 @@ from benchmarks.machine import conditions, machine, versions
 from benchmarks.peers.asyncpg_update import AsyncpgAlone, AsyncpgUpdate
 from benchmarks.peers.redis_getex import MISSING, RedisGetex
 from benchmarks.peers.sqlite_commit import SqliteCommit
-from benchmarks.report import Runs, ratios, table
+from benchmarks.report import Finding, Runs, ratios, table
+from benchmarks.sockets import run as sockets
+from benchmarks.sockets.bars import Scale
 from benchmarks.subject import Holdfast, fill
 from holdfast import SessionManager
 from holdfast.sessions.store import StoreOptions
 
 FOLDER = Path(__file__).parent
-QUICK = {"sessions": 200, "callers": 10, "rounds": 1, "seconds": 0.2}
+VALIDATE_BARS = ("B1", "B2", "B5", "B6", "B7")
+QUICK = {"sessions": 200, "callers": 10, "rounds": 1, "seconds": 0.2, "sockets": 300}
 
 
 def arguments() -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    bars = (*VALIDATE_BARS, *sockets.BARS)
+    parser.add_argument("--bars", nargs="+", choices=bars, default=bars, help="only these (default: %(default)s)")
     parser.add_argument("--sessions", type=int, default=100_000, help="sessions in each store (default: %(default)s)")
     parser.add_argument("--callers", type=int, default=100, help="callers at once (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.5, help="one slice of a round (default: %(default)s)")
+    parser.add_argument(
+        "--sockets", type=int, default=10_000, help="idle sockets; a tenth is busy (default: %(default)s)"
+    )
     parser.add_argument("--quick", action="store_true", help=f"only to see that it runs: {QUICK}")
     parser.add_argument("--no-redis", action="store_true", help="leave Redis out")
     parser.add_argument("--output", type=Path, default=FOLDER / "results", help="the folder of the JSON file")
@@ -42,6 +50,24 @@ def arguments() -> argparse.Namespace:
     if given.quick:
         vars(given).update(QUICK)
     return given
+
+
+def scale(options: argparse.Namespace) -> Scale:
+    """How many sockets, and for how long: a tenth of the idle ones are busy, and as many are closed."""
+    busy = max(1, options.sockets // 10)
+    quick = options.quick
+    return Scale(
+        idle_sockets=options.sockets,
+        # Longer than the pause between two looks at every attached session.
+        idle_seconds=options.seconds if quick else 6.0,
+        idle_rounds=1 if quick else 3,
+        busy_sockets=busy,
+        messages_per_second=2.0 * busy,
+        busy_seconds=options.seconds if quick else 4.0,
+        busy_rounds=options.rounds,
+        revocations=busy,
+        revocations_per_second=50.0,
+    )
 
 
 class Benchmark:
@@ -54,6 +80,7 @@ class Benchmark:
         self.contenders: dict[str, tuple[Contender, int]] = {}
         """By the name that the bars use: who, and how many callers."""
         self.notes: list[str] = []
+        self.findings: list[Finding] = []
         self.creates: dict[str, float] = {}
 
     async def add_postgresql(self, place: Database) -> None:
@@ -107,6 +134,27 @@ class Benchmark:
                 runs[name].append(await contender.measure(callers, self.options.seconds))
         return runs
 
+    async def measure(self, place: Database) -> dict[str, Any]:
+        """Set everybody up and measure; what the file will hold of it."""
+        print(f"filling two stores with {self.options.sessions:,} sessions each", flush=True)
+        # In this order, so that the two sides of each bar stand side by side in a round.
+        await self.add_redis()
+        await self.add_postgresql(place)
+        await self.add_sqlite()
+        runs = await self.run()
+        self.findings += [each for each in ratios(runs) if each.name in self.options.bars]
+        if "redis-pipelined" in runs:
+            rates = sorted(sample.per_second for sample in runs["redis-pipelined"])
+            name = self.contenders["redis-pipelined"][0].name
+            self.notes.append(f"{name}: {rates[len(rates) // 2]:,.0f}/s")
+        made = ", ".join(f"{store} {rate:,.0f}" for store, rate in self.creates.items())
+        self.notes.append(f"creates a second while filling: {made}")
+        return {
+            "creates_per_second": self.creates,
+            "contenders": {name: contender.name for name, (contender, _) in self.contenders.items()},
+            "samples": {name: [dataclasses.asdict(sample) for sample in samples] for name, samples in runs.items()},
+        }
+
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The whole run: print it, and give back what the file will hold."""
@@ -114,36 +162,33 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     # Not where temporary files go, which may be memory: these must reach a disk.
     scratch = FOLDER / "scratch"
     scratch.mkdir(exist_ok=True)
+    findings: list[Finding] = []
+    notes: list[str] = []
+    samples: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        async with database() as place, AsyncExitStack() as stack:
-            run = Benchmark(options, stack, Path(directory))
-            print(f"filling two stores with {options.sessions:,} sessions each", flush=True)
-            # In this order, so that the two sides of each bar stand side by side in a round.
-            await run.add_redis()
-            await run.add_postgresql(place)
-            await run.add_sqlite()
-            runs = await run.run()
-            names = {name: contender.name for name, (contender, _) in run.contenders.items()}
-    found = ratios(runs)
-    if "redis-pipelined" in runs:
-        rates = sorted(sample.per_second for sample in runs["redis-pipelined"])
-        run.notes.append(f"{names['redis-pipelined']}: {rates[len(rates) // 2]:,.0f}/s")
-    run.notes.append("creates a second while filling: " + ", ".join(f"{k} {v:,.0f}" for k, v in run.creates.items()))
-    run.notes.append(f"load average before {before['load_average']}, after {machine()['load_average']}")
-    print(f"\n{table(found)}\n\n" + "\n".join(run.notes))
+        async with database() as place:
+            if set(options.bars) & set(VALIDATE_BARS):
+                async with AsyncExitStack() as stack:
+                    validates = Benchmark(options, stack, Path(directory))
+                    samples |= await validates.measure(place)
+                findings += validates.findings
+                notes += validates.notes
+            if set(options.bars) & set(sockets.BARS):
+                done = await sockets.run(options.bars, place, Path(directory), scale(options))
+                findings += done.findings
+                notes += done.notes
+                samples["sockets"] = done.kept
+    notes.append(f"load average before {before['load_average']}, after {machine()['load_average']}")
+    print(f"\n{table(findings)}\n\n" + "\n".join(notes))
     return {
         "settings": {name: getattr(options, name) for name in QUICK},
         "conditions": conditions(),
         "machine": {**before, "load_average_after": machine()["load_average"]},
         "versions": versions(),
         "postgresql": {"source": place.source, **place.settings},
-        "creates_per_second": run.creates,
-        "contenders": names,
-        "samples": {name: [dataclasses.asdict(sample) for sample in samples] for name, samples in runs.items()},
-        "bars": {
-            each.bar.name: {"goal": each.bar.goal, "ratios": each.ratios, "median": each.median} for each in found
-        },
-        "notes": run.notes,
+        **samples,
+        "bars": {each.name: each.kept for each in findings},
+        "notes": notes,
     }
 
 
@@ -151,6 +196,8 @@ def main() -> None:
     """Measure, and keep the result."""
     logging.basicConfig(level=logging.ERROR)
     options = arguments()
+    if set(options.bars) & set(sockets.BARS):
+        sockets.check_room(scale(options))
     result = asyncio.run(measure(options))
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.json"

@@ -25,7 +25,7 @@ def machine() -> dict[str, object]:
 
 def versions() -> dict[str, str]:
     """Everything whose speed is in the figures."""
-    packages = ("holdfast", "sqlalchemy", "asyncpg", "aiosqlite")
+    packages = ("holdfast", "sqlalchemy", "asyncpg", "aiosqlite", "uvicorn", "websockets", "starlette")
     found = {name: version(name) for name in packages}
     return {
         **found,

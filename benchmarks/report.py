@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from benchmarks.callers import Sample
 
@@ -49,9 +50,44 @@ class Ratio:
     peer: float
 
     @property
+    def name(self) -> str:
+        """The bar's."""
+        return self.bar.name
+
+    @property
     def median(self) -> float:
         """The middle round."""
         return statistics.median(self.ratios)
+
+    @property
+    def line(self) -> Sequence[str]:
+        """See `Finding`."""
+        low, high = min(self.ratios), max(self.ratios)
+        return (
+            *(self.bar.name, self.bar.goal, f"{self.median:.2f} x", f"{low:.2f} to {high:.2f}"),
+            *(_shown(self.ours, self.bar.figure), _shown(self.peer, self.bar.figure), self.bar.what),
+        )
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """See `Finding`."""
+        return {"goal": self.bar.goal, "ratios": self.ratios, "median": self.median}
+
+
+class Finding(Protocol):
+    """What was found about one bar."""
+
+    @property
+    def name(self) -> str:
+        """The bar, and which part of it when it has several."""
+
+    @property
+    def line(self) -> Sequence[str]:
+        """Its line of the table: name, goal, median, spread, ours, the peer's, what it is."""
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What the file holds of it."""
 
 
 def ratios(runs: Runs) -> list[Ratio]:
@@ -66,17 +102,9 @@ def ratios(runs: Runs) -> list[Ratio]:
     return found
 
 
-def table(found: Sequence[Ratio]) -> str:
+def table(found: Sequence[Finding]) -> str:
     """The table as text."""
-    lines = [("bar", "goal", "median", "spread", "Holdfast", "peer", "what")]
-    for ratio in found:
-        low, high = min(ratio.ratios), max(ratio.ratios)
-        lines.append(
-            (
-                *(ratio.bar.name, ratio.bar.goal, f"{ratio.median:.2f} x", f"{low:.2f} to {high:.2f}"),
-                *(_shown(ratio.ours, ratio.bar.figure), _shown(ratio.peer, ratio.bar.figure), ratio.bar.what),
-            )
-        )
+    lines = [("bar", "goal", "median", "spread", "Holdfast", "peer", "what"), *(each.line for each in found)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,10 @@ from tests.support.fixtures import DatabaseFactory
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_quick_run_prints_a_table_and_writes_a_file(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
-    """Every bar that needs no Redis has a ratio, and the file says where and how it was measured."""
-    address = postgres_database()
+def quick_run(address: str, folder: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
+    """What a run of a few seconds prints, and what its file holds."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--no-redis", "--output", str(tmp_path)],
+        [sys.executable, "-m", "benchmarks", "--quick", "--no-redis", "--output", str(folder), *arguments],
         cwd=ROOT,
         check=False,
         capture_output=True,
@@ -28,9 +28,16 @@ def test_a_quick_run_prints_a_table_and_writes_a_file(postgres_database: Databas
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
-    assert "B1 has no peer" in done.stdout
-    (written,) = tmp_path.iterdir()
-    result = json.loads(written.read_text())
+    (written,) = folder.iterdir()
+    # Neither a password nor an address of the database that was used.
+    assert address not in written.read_text()
+    return done.stdout, json.loads(written.read_text())
+
+
+def test_a_quick_run_prints_a_table_and_writes_a_file(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
+    """Every bar that needs no Redis has a ratio, and the file says where and how it was measured."""
+    printed, result = quick_run(postgres_database(), tmp_path, "--bars", "B1", "B2", "B5", "B6", "B7")
+    assert "B1 has no peer" in printed
     assert set(result["bars"]) == {"B2", "B5", "B6", "B7"}
     assert all(bar["median"] > 0 for bar in result["bars"].values())
     assert result["settings"]["sessions"] == 200
@@ -38,8 +45,22 @@ def test_a_quick_run_prints_a_table_and_writes_a_file(postgres_database: Databas
     assert result["conditions"]["garbage_collection"] is True
     assert {"fsync", "synchronous_commit"} <= result["postgresql"].keys()
     assert {"holdfast", "python", "sqlite", "asyncpg", "commit"} <= result["versions"].keys()
-    # Neither a password nor an address of the database that was used.
-    assert address not in written.read_text()
+
+
+def test_a_quick_run_of_the_socket_bars(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
+    """B10 and B11 alone: sockets open, echo and close in processes of their own, and the file has both sides."""
+    printed, result = quick_run(postgres_database(), tmp_path, "--bars", "B10", "B11")
+    stores = ("postgresql", "sqlite")
+    parts = {"B10 memory", *(f"{bar} p99, {store}" for bar in ("B10", "B11") for store in stores)}
+    assert set(result["bars"]) == parts
+    assert all(part in printed for part in parts)
+    (idle,) = result["sockets"]["idle"]
+    assert all(idle[side]["bytes_each"] > 0 for side in ("plain", "guarded"))
+    (slices,) = result["sockets"]["busy"]
+    assert set(slices) == {"plain", *stores}
+    assert all(0 < each["median"] <= each["p99"] <= each["longest"] for each in slices.values())
+    # Nothing was filled for the other bars.
+    assert "contenders" not in result
 
 
 def test_ratios_compare_slices_of_the_same_round() -> None:
