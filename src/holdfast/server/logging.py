@@ -64,11 +64,18 @@ def configure(level: str, json_lines: bool, stream: Any = None) -> None:
     # What they say at every start and stop is said by us, in one line each.
     for name in ("uvicorn.error", "alembic"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING) if root.level > logging.DEBUG else root.level)
+    server = logging.getLogger("uvicorn.error")
     if root.level <= logging.DEBUG:
         # At debug level the WebSocket library writes out every header and every message under this name.
-        logging.getLogger("uvicorn.error").setLevel(logging.INFO)
+        server.setLevel(logging.INFO)
+    server.filters[:] = [_names_no_address]
     # It would write raw paths and queries; ours writes the route's template.
     logging.getLogger("uvicorn.access").disabled = True
+
+
+def _names_no_address(record: logging.LogRecord) -> bool:
+    """Whether it is not uvicorn's line for a handshake, with the path and the query as they were sent; ours has it."""
+    return '"WebSocket %s"' not in str(record.msg)
 
 
 def _text_formatter() -> logging.Formatter:
