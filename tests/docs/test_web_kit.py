@@ -1,14 +1,22 @@
 """The pages about the web kit: their applications run, and so do their tests and transcripts."""
 
+import dataclasses
 import importlib.util
+import inspect
+import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from holdfast.web import errors
+from holdfast.web.cookies import CookieOptions
+from holdfast.web.middleware import HoldfastMiddleware
+from holdfast.web.visitor import Visitor
 from tests.docs.console import Shell, development_server, run_file
 from tests.docs.pages import blocks, page
 from tests.docs.running import run_page
@@ -78,3 +86,29 @@ def test_the_transcript_about_cookies(tmp_path: Path) -> None:
         for block in blocks(page(COOKIES)):
             if block.language == "console" and "run" in block.words:
                 shell.check(block.text)
+
+
+def _arguments(function: Callable[..., Any]) -> set[str]:
+    return {name for name in inspect.signature(function).parameters if name not in ("self", "app")}
+
+
+def test_the_reference_names_everything() -> None:
+    """Each argument, each member of a visitor, each dependency, each error; and nothing that there is not."""
+    text = page("reference/web.md").read_text(encoding="utf-8")
+    sections = {part.partition("`")[2].partition("`")[0]: part for part in text.split("\n## ")[1:]}
+
+    def rows(module: str) -> set[str]:
+        return {name.partition("(")[0] for name in re.findall(r"^\| `([^`]+)` \|", sections[module], re.MULTILINE)}
+
+    assert rows("holdfast.web.middleware") == _arguments(HoldfastMiddleware.__init__)
+    public = {name for name in vars(Visitor) if not name.startswith("_")}
+    assert rows("holdfast.web.visitor") == public - {"of", "finish", "take_back"}
+    assert all(f"`{name}`" in sections["holdfast.web.dependencies"] for name in ("visitor", "socket_session"))
+    found = {
+        name for name, kind in vars(errors).items() if inspect.isclass(kind) and kind.__module__ == errors.__name__
+    }
+    assert rows("holdfast.web.errors") == found
+    (shown,) = re.findall(r"`CookieOptions\((name[^)]*)\)`", text)
+    assert shown.split(", ") == [field.name for field in dataclasses.fields(CookieOptions)]
+    options = page(COOKIES).read_text(encoding="utf-8")
+    assert all(f"| `{field.name}` |" in options for field in dataclasses.fields(CookieOptions))

@@ -18,7 +18,8 @@ from holdfast.sessions.tokens import new_token
 from holdfast.web.cookies import DEFAULT_NAME, CookieOptions
 from holdfast.web.middleware import HoldfastMiddleware
 from holdfast.web.origins import Origins
-from holdfast.web.visitor import Visitor, VisitorOptions
+from holdfast.web.visitor import Visitor
+from holdfast.web.visitor_options import VisitorOptions
 from tests.web.site import LINK, Site, running, starlette_site, streamed
 
 

@@ -27,7 +27,8 @@ from holdfast.sessions.session import Session
 from holdfast.web.dependencies import cookie_scheme
 from holdfast.web.errors import CrossSite
 from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
-from holdfast.web.visitor import SCOPE_KEY, Visitor, VisitorOptions
+from holdfast.web.visitor import SCOPE_KEY, Visitor
+from holdfast.web.visitor_options import VisitorOptions
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     403: {"model": ErrorAnswer, "description": "Another site's page may have sent this with the visitor's cookie."}

@@ -11,7 +11,8 @@ from holdfast.web.cookies import CookieOptions
 from holdfast.web.errors import CrossSite, NoSession
 from holdfast.web.origins import Origins
 from holdfast.web.responses import error_answer
-from holdfast.web.visitor import SCOPE_KEY, Visitor, VisitorOptions
+from holdfast.web.visitor import SCOPE_KEY, Visitor
+from holdfast.web.visitor_options import VisitorOptions
 
 _COOKIE: Final = CookieOptions()
 _ORIGINS: Final = Origins()

@@ -2,62 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from holdfast.sessions.errors import HoldfastError, InvalidArgument
+from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import NewSession, Session
 from holdfast.web.caching import RawHeaders, keep_nowhere, keep_private
-from holdfast.web.cookies import CookieOptions, delete_cookie, set_cookie
+from holdfast.web.cookies import delete_cookie, set_cookie
 from holdfast.web.credential import Credential, Way, credential_of
 from holdfast.web.errors import CrossSite
-from holdfast.web.origins import SAFE_METHODS, Origins
+from holdfast.web.origins import SAFE_METHODS
+from holdfast.web.visitor_options import VisitorOptions
 
 log = logging.getLogger("holdfast.web")
 
 SCOPE_KEY: Final = "holdfast"
 """Where `HoldfastMiddleware` puts the visitor, in the scope of a request or a handshake."""
-
-_VARY: Final = {
-    (True, True): (b"Cookie", b"Authorization"),
-    (True, False): (b"Cookie",),
-    (False, True): (b"Authorization",),
-    (False, False): (),
-}
-_CLEARABLE: Final = frozenset(("cache", "cookies", "storage", "executionContexts", "*"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisitorOptions:
-    """How visitors present themselves, and what they are trusted with."""
-
-    cookie: CookieOptions | None = field(default_factory=CookieOptions)
-    """The session cookie; `None` when no session comes by cookie."""
-    bearer: bool = True
-    """Whether `Authorization` is read. Where it is, it decides whenever it is there."""
-    origins: Origins = field(default_factory=Origins)
-    """Whose pages may act with the cookie besides those of this very origin."""
-    clear_site_data: Sequence[str] = ()
-    """What a browser forgets at log-out: `cache`, `cookies`, `storage`, `executionContexts` or `*`.
-
-    `cookies` are those of the whole registrable domain, other hosts' included.
-    """
-
-    def __post_init__(self) -> None:
-        """Refuse what browsers do not know. Raises `InvalidArgument`."""
-        if isinstance(self.clear_site_data, str) or not _CLEARABLE.issuperset(self.clear_site_data):
-            raise InvalidArgument(f"clear_site_data is a list of {', '.join(sorted(_CLEARABLE))}")
-
-    @property
-    def vary(self) -> Sequence[bytes]:
-        """The request headers that an answer depends on once its session was looked at."""
-        return _VARY[self.cookie is not None, self.bearer]
 
 
 class Visitor:
