@@ -147,3 +147,32 @@ async def test_a_session_that_nobody_uses_ends(start: Start, visit: Visit) -> No
     visitor = Visitor(await visit(server.address))
     await visitor.come_in("Ada")
     await visitor.is_told("You were away for long", "close code 4401, idle")
+
+
+async def test_a_newer_log_in_takes_the_place(start: Start, visit: Visit) -> None:
+    """With a cap that evicts, the older device's socket closes with 4409 on any server, and says why (S-23)."""
+    settings = {"HOLDFAST_MAX_SESSIONS_PER_USER": "1", "HOLDFAST_AT_CAP": "evict"}
+    one, two = start("one", **settings), start("two", **settings)
+    older, newer = Visitor(await visit(one.address)), Visitor(await visit(two.address))
+    await older.come_in("Ada")
+    await newer.come_in("Ada")
+    await older.is_told("Too many devices", "close code 4409")
+    await newer.say("I have the place")
+
+
+async def test_a_connection_that_the_server_refuses_to_go_on_with(start: Start, visit: Visit) -> None:
+    """Sending far too fast closes with 1008 (S-47). Nothing is tried again until the visitor says so."""
+    server = start("one", HOLDFAST_MESSAGES_PER_SECOND="1")
+    visitor = Visitor(await visit(server.address))
+    await visitor.come_in("Ada")
+    await visitor.text.fill("quick")
+    await visitor.page.evaluate(
+        """() => {
+            const [field, form] = [document.getElementById("text"), document.getElementById("composer")];
+            for (let each = 0; each < 20; each += 1) { field.value = `quick ${each}`; form.requestSubmit(); }
+        }"""
+    )
+    await visitor.is_told("The connection was closed", "close code 1008, too fast")
+    await visitor.button("Connect again").click()
+    await visitor.is_connected()
+    await visitor.say("slowly")
