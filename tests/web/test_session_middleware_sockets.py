@@ -213,6 +213,34 @@ async def test_what_is_changed_in_the_open_socket(places: Places, how: str) -> N
         assert await browser.read() == {"a": 1, "b": 2, "c": 3}
 
 
+async def test_what_was_saved_at_the_accept_is_not_saved_again(places: Places) -> None:
+    """Another request may have changed it since: at the close it is the socket's later changes that count."""
+    async with serving(places) as site:
+        browser = site.browser()
+        await browser.do(["set", "a", 1])
+        socket, _ = await opened(site, browser, ["set", "b", "of the handshake"])
+        await browser.do(["set", "b", "of a request"])
+        await socket.do(["set", "c", "of the socket"])
+        with pytest.raises(WebSocketDisconnect):
+            await socket.leave()
+        assert await browser.read() == {"a": 1, "b": "of a request", "c": "of the socket"}
+
+
+async def test_a_new_token_at_the_accept(places: Places) -> None:
+    """The socket goes on with the new session (S-13)."""
+    async with serving(places) as site:
+        browser = site.browser()
+        await browser.do(["set", "a", 1])
+        socket, accepted = await opened(site, browser, ["clear"], ["set", "user_id", "u1"])
+        (cookie,) = cookies(accepted)
+        browser.token = cookie.decode().partition("=")[2].partition(";")[0]
+        await socket.do(["set", "b", 2])
+        with pytest.raises(WebSocketDisconnect):
+            await socket.leave()
+        assert await browser.read() == {"user_id": "u1", "b": 2}
+        assert len(await site.live()) == 1
+
+
 async def test_the_close_comes_after_the_save(places: Places) -> None:
     """A client that sees its socket closed finds in its next request what the socket has left."""
     async with serving(places) as site:
