@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -66,8 +66,9 @@ class Room:
         for each in self._members:
             each.tell(frame)
 
-    def _people(self) -> list[str]:
-        return sorted({each.name for each in self._members}, key=str.casefold)
+    def _people(self) -> list[dict[str, Any]]:
+        counted = Counter(each.name for each in self._members)
+        return [{"name": name, "connections": counted[name]} for name in sorted(counted, key=str.casefold)]
 
     def _tell_who_is_here(self, besides: Member | None = None) -> None:
         frame = _frame("people", people=self._people())

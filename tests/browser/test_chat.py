@@ -106,7 +106,7 @@ async def test_another_tab_hears_of_a_log_out(visitor: Visitor) -> None:
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 async def test_what_people_write_is_text(server: ChatServer, visitor: Visitor, visit: Visit, payload: str) -> None:
-    """Markup in a name or in a message is shown letter by letter, and nothing of it runs (S-58)."""
+    """Markup in a name or in a message is shown letter by letter, and nothing of it runs."""
     # A direction mark cannot be seen, so no name has one; what names are refused for is tested above.
     name = payload[:40] if payload.isprintable() else "bidirectional"
     await visitor.come_in(name)

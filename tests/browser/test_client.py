@@ -276,7 +276,7 @@ async def test_extend_answers_with_the_new_expiry(client: Client) -> None:
 
 
 async def test_a_ticket_is_fetched_before_each_attempt(client: Client) -> None:
-    """Each handshake carries a fresh one (S-40), and nothing else of the page's doing."""
+    """Each handshake carries a fresh one, and nothing else of the page's doing."""
     await client.connect(extra="ticket: async () => `ticket-${++fetched}`,")
     await (await client.socket()).close(1012)
     await client.socket()

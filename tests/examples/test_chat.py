@@ -17,6 +17,9 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from examples.chat.app import create_chat
 from examples.chat.devices import device_of
@@ -24,6 +27,7 @@ from examples.chat.room import KEPT_MESSAGES, Room
 from holdfast.server.run import development_app, for_development
 from holdfast.settings import Settings
 from tests.cli.command import environment
+from tests.concurrency.serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"
@@ -178,11 +182,14 @@ async def test_a_room_keeps_the_last_messages() -> None:
         with room.member("Grace") as grace:
             welcome = json.loads(grace.frames.get_nowait())
         told = [json.loads(ada.frames.get_nowait()) for _ in range(ada.frames.qsize())]
-    assert (welcome["kind"], welcome["people"]) == ("welcome", ["ada", "Grace"])
+    names = [["ada", "Grace"], ["ada"]]
+    assert (welcome["kind"], [each["name"] for each in welcome["people"]]) == ("welcome", names[0])
     assert [(each["number"], each["text"]) for each in welcome["messages"]] == [
         (number + 1, f"message {number}") for number in range(5, KEPT_MESSAGES + 5)
     ]
-    assert [each["people"] for each in told if each["kind"] == "people"] == [["ada", "Grace"], ["ada"]]
+    heard = [each["people"] for each in told if each["kind"] == "people"]
+    assert [[person["name"] for person in people] for people in heard] == names
+    assert [person["connections"] for person in heard[0]] == [1, 1]
     assert sum(each["kind"] == "message" for each in told) == KEPT_MESSAGES + 5
 
 
@@ -215,6 +222,24 @@ def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+def test_a_free_port_is_a_port_of_the_chat_s_own(tmp_path: Path) -> None:
+    """With `--port 0` too, only the page's own address may open the socket, and a page can read why not (S-37)."""
+    with serving(tmp_path, "chat", "examples.chat", settings={"PYTHONPATH": str(ROOT)}) as address:
+        own = {"Origin": address}
+        answer = httpx2.post(f"{address}/chat/log-in", json={"name": "ada"}, headers=own)
+        cookie = answer.headers["set-cookie"].partition(";")[0]
+        room = address.replace("http", "ws", 1) + "/chat/room"
+        with connect(room, origin=Origin(address), additional_headers={"Cookie": cookie}) as socket:
+            assert json.loads(socket.recv())["kind"] == "welcome"
+        # Browser-friendly: accepted, and closed at once with a code that a page can read.
+        for origin, code in ((Origin("http://127.0.0.1:1"), 3003), (None, 3003)):
+            with connect(room, origin=origin, additional_headers={"Cookie": cookie}) as socket:
+                with pytest.raises(ConnectionClosed) as closed:
+                    socket.recv()
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == code
 
 
 async def test_it_stays_on_this_machine(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ const OVER = {
 
 let connection = null;
 let me = null;
+let ownConnections = 0;
 
 const countdown = new Countdown();
 const room = new Room((text) => connection?.send(JSON.stringify({ text })) ?? false);
@@ -89,6 +90,7 @@ function showChat(session) {
   byId("devices-said").textContent = "";
   document.title = `${me.name} · Holdfast chat`;
   countdown.start(me);
+  ownConnections = 0;
   room.enter(me.name);
   byId("text").focus();
   connection = connect(new URL("room", import.meta.url), {
@@ -105,8 +107,12 @@ function receive(frame) {
   if (frame.kind === "welcome") room.welcome(frame);
   if (frame.kind === "message") room.say(frame);
   if (frame.kind === "people") room.people(frame.people);
-  // Somebody came or went: perhaps one's own other device.
-  if (frame.kind !== "message") devices.refresh();
+  if (frame.kind === "message") return;
+  // The list of devices is asked for when one of one's own came or went, and not for everybody: that is an activity of
+  // this session, and would keep it from ending when nobody uses it.
+  const { connections } = frame.people.find(({ name }) => name === me.name);
+  if (connections !== ownConnections) devices.refresh();
+  ownConnections = connections;
 }
 
 function showState({ state, reason, code }) {
@@ -162,7 +168,9 @@ byId("log-in").addEventListener("submit", async (event) => {
   const name = byId("name").value.trim();
   try {
     await ask("POST", "log-in", { name });
-    showChat(await ask("GET", "me"));
+    const session = await ask("GET", "me");
+    if (session === null) throw new Error("Your browser did not keep the cookie that says who you are.");
+    showChat(session);
   } catch (problem) {
     byId("name-problem").textContent = problem.message;
   }
@@ -170,6 +178,10 @@ byId("log-in").addEventListener("submit", async (event) => {
 byId("log-out").addEventListener("click", logOut);
 byId("try-now").addEventListener("click", () => connection.retry());
 window.addEventListener("online", () => connection?.retry());
+// Back at this page: what happened to one's devices meanwhile, on other servers too?
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && connection?.state === "open") devices.refresh();
+});
 byId("extend").addEventListener("click", async () => {
   const expiresAt = await connection.extend();
   if (expiresAt !== null) countdown.moved(expiresAt);

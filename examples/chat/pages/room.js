@@ -74,9 +74,9 @@ export class Room {
   }
 
   /** Who is here now. */
-  people(names) {
+  people(people) {
     byId("people").replaceChildren(
-      ...names.map((name) => {
+      ...people.map(({ name }) => {
         const item = document.createElement("li");
         item.dir = "auto";
         item.textContent = name;
