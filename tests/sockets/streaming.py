@@ -1,7 +1,7 @@
 """The ready-made server with a stream of an application's own: `python -m tests.sockets.streaming --port 0`.
 
-It sends what the time is, on the clock that all processes of the machine share, twenty times a second, and never
-receives anything: only the guard can close it.
+`/stream` sends what the time is, on the clock that all processes of the machine share, twenty times a second, and
+`/flood` as much as it can. Neither ever receives anything: only the guard can close them.
 """
 
 import argparse
@@ -37,7 +37,13 @@ def main() -> None:
             await websocket.send_text(str(time.monotonic()))
             await asyncio.sleep(0.05)
 
+    async def flood(websocket: WebSocket, _: Annotated[Session, Depends(socket_session)]) -> None:
+        await websocket.accept()
+        while True:
+            await websocket.send_bytes(b"x" * 65_536)
+
     app.add_api_websocket_route("/stream", stream)
+    app.add_api_websocket_route("/flood", flood)
     app.add_middleware(HoldfastMiddleware, manager=app.state.manager, sockets=guard)
     serve(settings, app)
 

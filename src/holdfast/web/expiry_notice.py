@@ -4,13 +4,16 @@ They are texts with one JSON object that has the key `holdfast`, so that a clien
 """
 
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final
 
-from holdfast.sessions.errors import StoreUnavailable
+from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.manager import SessionManager
 from holdfast.web.responses import timestamp
+
+log = logging.getLogger("holdfast.web")
 
 _EXTEND: Final = {"holdfast": "extend"}
 _LONGEST_REQUEST: Final = 64
@@ -44,8 +47,9 @@ async def give_notice(manager: SessionManager, session_id: str, before: float, t
         try:
             session = await manager.get_by_id(session_id)
             now = await manager.ping()
-        except StoreUnavailable:
+        except HoldfastError as error:
             # The socket stays; it would be wrong to warn of a time that is not known.
+            log.debug("when a session runs out is not known; asking again: %s", error)
             await manager.clock.sleep(_RETRY_SECONDS)
             continue
         if session is None:

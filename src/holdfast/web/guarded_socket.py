@@ -284,15 +284,20 @@ class GuardedSocket:
 
     async def _end_by_application(self, message: Message) -> None:
         """Pass on the application's close, or its own refusal of the handshake; after a decision it has its wish."""
-        async with self._wire.turn:
-            if self._closing is not None:
-                return
-            closes = message["type"] == "websocket.close"
+        closes = message["type"] == "websocket.close"
+        if closes and self._accepted:
+            # In the guard's own way: a client that does not read must not hold up the application.
+            self.close(Closing(message.get("code", 1000), message.get("reason") or ""))
+            await self._closed_in_order()
+        elif self._closing is None:
+            async with self._wire.turn:
+                await self._sent(message)
             if closes:
-                self._decide(Closing(message.get("code", 1000), message.get("reason") or ""))
-            await self._sent(message)
-            if closes:
-                self._leave()
+                self._gone(Closing(message.get("code", 1000), ""))
+
+    async def _closed_in_order(self) -> None:
+        if self._closer is not None:
+            await asyncio.wait((self._closer,))
 
     # The end
 
@@ -309,8 +314,7 @@ class GuardedSocket:
         if self._admitted is None:
             return
         self.close(closing)
-        if self._closer is not None:
-            await asyncio.wait((self._closer,))
+        await self._closed_in_order()
         self.forget()
 
     def forget(self) -> None:

@@ -5,6 +5,7 @@ allowed, else a ticket in the query, else the `Authorization` header, else the c
 other is looked at then. Every refusal of a credential is the same 401.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
@@ -14,7 +15,7 @@ from starlette.exceptions import WebSocketException
 from starlette.responses import JSONResponse
 from starlette.types import Message, Scope
 
-from holdfast.sessions.errors import OutcomeUnknown
+from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
 from holdfast.sessions.ids import parse_id
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import Session
@@ -32,6 +33,8 @@ from holdfast.web.closing import (
 from holdfast.web.credential import credential_of
 from holdfast.web.guard_options import GuardOptions
 from holdfast.web.responses import NO_STORE, RETRY_AFTER_SECONDS, Refusal, correlation_id, unauthenticated
+
+log = logging.getLogger("holdfast.web")
 
 TICKET_PARAMETER: Final = "ticket"
 HIDDEN: Final = "hidden"
@@ -85,7 +88,11 @@ async def session_of(scope: Scope, manager: SessionManager, options: GuardOption
         raise HandshakeRefused(UNAUTHENTICATED)
     try:
         session = await _opened(scope, manager, presented.way, presented.secret)
+    except StoreUnavailable as error:
+        log.info("a handshake was refused, because the store did not answer: %s", error)
+        raise HandshakeRefused(closing_of_error(error)) from error
     except Exception as error:
+        log.exception("a handshake was refused, because its credential could not be checked")
         raise HandshakeRefused(closing_of_error(error)) from error
     if session is None:
         raise HandshakeRefused(UNAUTHENTICATED)

@@ -245,3 +245,26 @@ def test_limits_that_nothing_could_keep_are_refused(changes: dict[str, Any]) -> 
     """A bad limit is a mistake of whoever wrote it, and said at once."""
     with pytest.raises(InvalidArgument):
         options(**changes)
+
+
+async def test_an_application_may_close_a_reader_that_never_reads() -> None:
+    """F-33: the application's own close does not wait for the client either."""
+    closed: list[str] = []
+
+    async def flood(websocket: WebSocket) -> None:
+        await websocket.accept()
+        try:
+            async with asyncio.timeout(0.5):
+                while True:
+                    await websocket.send_bytes(b"x" * 65_536)
+        except TimeoutError:
+            await websocket.close(1000)
+            closed.append("closed")
+
+    async with site(prepare=lambda made: made.handle("/flood", flood)) as served:
+        new = await served.manager.create_session("u1")
+        client = await served.connect("/flood", token=new.token, max_queue=1).__aenter__()
+        client.transport.pause_reading()
+        await eventually(lambda: closed == ["closed"], what="the application is done", deadline=5)
+        await eventually(lambda: served.guard.open_sockets == 0, what="its place is free", deadline=5)
+        client.transport.abort()

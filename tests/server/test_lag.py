@@ -1,0 +1,23 @@
+"""The number that says how late the event loop is."""
+
+import asyncio
+
+from holdfast.server.lag import LoopLag
+from tests.support.polling import eventually
+from tests.web.sockets.blocking import block
+
+
+async def test_a_blocked_loop_shows_in_its_lag() -> None:
+    """F-31: what a careless call costs everybody is a number that an alarm can watch."""
+    seen: list[float] = []
+    lag = LoopLag(seen.append)
+    lag.start()
+    try:
+        await eventually(lambda: len(seen) == 1, what="a look at an idle loop")
+        await asyncio.sleep(0)
+        block(1.0)
+        await eventually(lambda: len(seen) == 2, what="a look at a blocked one")
+    finally:
+        await lag.stop()
+        await lag.stop()
+    assert seen[1] > 0.4
