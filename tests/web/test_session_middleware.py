@@ -15,6 +15,7 @@ from holdfast import InvalidArgument
 from holdfast.memory import MemoryStore
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.tokens import new_token
+from holdfast.web.origins import Origins
 from holdfast.web.session_middleware import SessionMiddleware
 from tests.web.keeping import COOKIE, KINDS, Browser, Places, keeping
 
@@ -352,3 +353,27 @@ async def test_every_request_has_its_own(places: Places) -> None:
             return int((await browser.read())["number"])
 
         assert [await number_of(browser) for browser in browsers] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://front.example.com"}, 200),
+        ({"Origin": "https://evil.example"}, 403),
+        ({}, 403),
+    ],
+)
+async def test_with_a_list_of_origins(memory: Places, headers: dict[str, str], status: int) -> None:
+    """What changes something with the cookie must come from a page that may act (S-33)."""
+    async with keeping(memory, origins=Origins(["https://front.example.com"])) as site:
+        browser = site.browser()
+        await browser.do(["set", "a", 1])
+        ran = site.ran
+        answer = await browser.do(["set", "a", 2], headers=headers)
+        assert answer.status_code == status
+        assert site.ran == ran + (status == 200)
+        session = await site.session(browser)
+        assert session is not None
+        assert session.metadata == {"a": 2 if status == 200 else 1}

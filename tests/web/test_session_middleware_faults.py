@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast import InvalidArgument, OutcomeUnknown, Overloaded, StoreRefused, StoreUnavailable
-from tests.support.polling import eventually
+from holdfast.testing.faults import Fault
 from tests.web.keeping import COOKIE, KINDS, Browser, Keeping, Places, keeping
 
 
@@ -351,24 +351,66 @@ async def test_a_request_that_is_cancelled(places: Places, method: str) -> None:
         assert (await browser.read())["a"] == 3
 
 
-@pytest.mark.parametrize("method", ["create", "extend", "end"])
+@pytest.mark.parametrize("method", ["create", "extend"])
 async def test_a_log_in_that_is_cancelled(places: Places, method: str) -> None:
-    """It goes on to its end without the client, so that there are not two sessions (F-32)."""
+    """Before the old session has ended nothing comes of it: the visitor is who they were (F-32)."""
     async with keeping(places) as site:
         browser = site.browser()
         await browser.do(["set", "cart", ["tea"]])
+        before = await site.session(browser)
         stalled = site.store.stall(method)
-        request = asyncio.create_task(browser.do(["set", "user_id", "u1"]))
-        await stalled.arrived.wait()
-        request.cancel()
-        await asyncio.wait((request,))
-        assert request.cancelled()
-        stalled.release()
+        await _cancelled(browser.do(["set", "user_id", "u1"]), stalled)
+        assert before is not None
+        await _lives(site, before.id)
+        assert await browser.read() == {"cart": ["tea"]}
 
-        async def replaced() -> bool:
-            return [each.user_id for each in await site.live()] == ["u1"]
 
-        await eventually(replaced, what="the old session has ended and the new one lives")
+async def test_a_log_in_that_is_cancelled_late(places: Places) -> None:
+    """While the old session ends: the end is made, and no session is left that nobody has the token of (F-32)."""
+    async with keeping(places) as site:
+        browser = site.browser()
+        await browser.do(["set", "cart", ["tea"]])
+        stalled = site.store.stall("end")
+        await _cancelled(browser.do(["set", "user_id", "u1"]), stalled)
+        await _lives(site)
+
+
+@pytest.mark.parametrize("method", ["create", "extend"])
+async def test_a_first_change_that_is_cancelled(places: Places, method: str) -> None:
+    """No session is left of a visitor who went away before the token was there (F-32)."""
+    async with keeping(places) as site:
+        stalled = site.store.stall(method)
+        await _cancelled(site.browser().do(["set", "a", 1]), stalled)
+        await _lives(site)
+
+
+@pytest.mark.parametrize("cap", [None, 1])
+async def test_a_new_token_that_is_cancelled(places: Places, cap: int | None) -> None:
+    """The same at the user's cap, where the old session ends first (F-32)."""
+    async with keeping(places, policy={"max_sessions_per_user": cap}) as site:
+        browser = site.browser()
+        await browser.do(["set", "user_id", "u1"])
+        stalled = site.store.stall("end")
+        await _cancelled(browser.do(["clear"], ["set", "user_id", "u1"]), stalled)
+        await _lives(site)
+        await browser.do(["set", "user_id", "u1"])
+        assert await browser.read() == {"user_id": "u1"}
+
+
+async def _cancelled(asking: Coroutine[Any, Any, object], stalled: Fault) -> None:
+    """Ask, and go away when the store has been called."""
+    request = asyncio.create_task(asking)
+    await stalled.arrived.wait()
+    request.cancel()
+    await asyncio.wait((request,))
+    assert request.cancelled()
+    stalled.release()
+
+
+async def _lives(site: Keeping, *ids: str) -> None:
+    """Wait until these sessions live and no others, and nothing goes on any more."""
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "holdfast-succession"))
+    assert [each.id for each in await site.live()] == list(ids)
 
 
 async def test_many_clients_that_leave(places: Places) -> None:

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from holdfast import InvalidArgument, OutcomeUnknown, Overloaded, StoreOptions, StoreRefused, StoreUnavailable
 from holdfast.memory import MemoryStore
 from holdfast.sessions.manager import SessionManager
+from holdfast.web.origins import Origins
 from holdfast.web.session_middleware import SessionMiddleware
 from tests.web.keeping import ALL_KINDS, COOKIE, KINDS, Browser, Keeping, Places, keeping
 
@@ -397,6 +398,23 @@ async def test_no_token_changes_in_an_open_socket(
 
 
 # Refusals and failures
+
+
+@pytest.mark.parametrize(
+    ("origins", "counts"),
+    [(["https://app.example.com"], True), (["https://evil.example"], False), (["null"], False), ([], False)],
+)
+async def test_a_handshake_with_a_list_of_origins(places: Places, origins: list[str], counts: bool) -> None:
+    """From another's page it is that of a visitor without a session, and asks no store (S-37)."""
+    async with serving(places, origins=Origins(["https://app.example.com"])) as site:
+        browser = site.browser()
+        await browser.do(["set", "user_id", "u1"])
+        calls = site.calls
+        headers = [(b"cookie", f"{COOKIE}={browser.token}".encode()), *((b"origin", each.encode()) for each in origins)]
+        socket = Socket(site.app, [["accept"]], None, headers=headers)
+        await socket.next()
+        assert await socket.do(["read"]) == ({"user_id": "u1"} if counts else {})
+        assert site.calls == calls + counts
 
 
 async def test_a_refused_handshake(places: Places) -> None:

@@ -16,7 +16,9 @@ from holdfast.sessions.errors import StoreRefused, StoreUnavailable, TooManySess
 from holdfast.sessions.manager import SessionManager
 from holdfast.web.caching import RawHeaders, keep_nowhere, keep_private
 from holdfast.web.closing import closing_of_error
+from holdfast.web.errors import CrossSite
 from holdfast.web.lazy_manager import LazyManager
+from holdfast.web.origins import SAFE_METHODS, Origins
 from holdfast.web.responses import error_answer
 from holdfast.web.session_rules import SessionRules
 from holdfast.web.session_state import CookieChange, SessionState
@@ -27,7 +29,7 @@ log = logging.getLogger("holdfast.web")
 TWO_WEEKS: Final = 14 * 24 * 60 * 60
 
 # What these mean to a client is known. Anything else is a fault of the application, and its own to answer.
-_ANSWERED: Final = (StoreRefused, StoreUnavailable, TooManySessions)
+_ANSWERED: Final = (CrossSite, StoreRefused, StoreUnavailable, TooManySessions)
 _VARY: Final = (b"Cookie",)
 
 
@@ -56,8 +58,9 @@ class SessionMiddleware:
         *,
         manager: SessionManager | None = None,
         user_key: str | None = "user_id",
+        origins: Origins | None = None,
     ) -> None:
-        """Put it around an application. All but the last two are Starlette's arguments, with its defaults.
+        """Put it around an application. Those by position are Starlette's arguments, with its defaults.
 
         Args:
             app: the application.
@@ -77,6 +80,9 @@ class SessionMiddleware:
             user_key: the key of the dict that names the session's user, as a string or a whole number; `None` if none
                 does. When it changes, the visitor gets a new session under a new token, so that nobody who planted
                 the old one is logged in with it.
+            origins: whose pages may open WebSockets and send what changes something, with the cookie. A handshake of
+                another's is one of a visitor without a session; a request of another's is refused with 403. `None`
+                lets everybody's, as Starlette does: then `same_site` is all that keeps other sites' pages off.
 
         Raises `InvalidArgument` for a cookie that browsers would refuse or read otherwise.
         """
@@ -84,6 +90,7 @@ class SessionMiddleware:
         self._app = app
         self._keeper = LazyManager(manager)
         self._rules = SessionRules(max_age=max_age, user_key=user_key)
+        self._origins = origins
         self._cookie = StarletteCookie(
             session_cookie,
             max_age=max_age,
@@ -187,10 +194,23 @@ class SessionMiddleware:
     async def _loaded(self, scope: Scope) -> SessionState:
         state = SessionState(self._keeper, self._rules)
         token = self._cookie.token(scope)
-        if token is not None:
+        if token is not None and self._may_act(scope):
             await state.load(token)
         scope["session"] = state.session
         return state
+
+    def _may_act(self, scope: Scope) -> bool:
+        """Whether the cookie counts. Raises `CrossSite` for a request that would change something with it."""
+        if self._origins is None:
+            return True
+        if scope["type"] == "http":
+            if scope["method"] not in SAFE_METHODS and not self._origins.permits_unsafe(scope):
+                raise CrossSite("a page of another site, or nobody knows whose, would act with the visitor's cookie")
+            return True
+        if self._origins.permits_handshake(scope, cookie=True):
+            return True
+        log.info("a WebSocket handshake came from an origin that is not on the list; its cookie was not used")
+        return False
 
     async def _save(self, state: SessionState, scope: Scope, message: Message) -> None:
         """Save, and put cookie and cache rules into the head of the answer."""

@@ -13,16 +13,15 @@ A session that was over before its request could save stays over, and the change
 the application has decided in this very request, makes a session even then: of nothing but what this request set.
 """
 
-import asyncio
 import json
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
-from holdfast.sessions.errors import HoldfastError, Overloaded
+from holdfast.sessions.errors import Overloaded
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.metadata import decode
 from holdfast.sessions.session import NewSession
@@ -30,16 +29,13 @@ from holdfast.sessions.tokens import TokenDigest, digest_of, digest_of_new
 from holdfast.web.lazy_manager import LazyManager
 from holdfast.web.session_dict import Changes, SessionDict, kept_form, kept_text
 from holdfast.web.session_rules import SAVED_AT, SessionRules, milliseconds
+from holdfast.web.succession import Succession
 
 log = logging.getLogger("holdfast.web")
-
-_Answer = TypeVar("_Answer")
 
 # Of any number of parallel saves one gets through each time, as in the manager's own merge.
 _ATTEMPTS: Final = 100
 _HOUR: Final = timedelta(hours=1)
-# The loop itself forgets a task that nobody waits for.
-_under_way: set[asyncio.Task[Any]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +152,13 @@ class SessionState:
             if not answering:
                 log.warning("an open socket can begin no session, so what was put into websocket.session is dropped")
                 return None
-            return self._given(await self._create(await self._keeper.ready(), now, user_id), user_id)
+            made = Succession(await self._keeper.ready(), self._rules)
+            return self._given(await made.begin(now, user_id), user_id)
         manager = await self._keeper.ready()
         if not (cleared or logs):
             return await self._merge(manager, known, changes, answering=answering)
         if now and answering:
-            return await _whole(self._replace(manager, known, changes, now, user_id, cleared=cleared, logs=logs))
+            return await self._replace(manager, known, changes, now, user_id, cleared=cleared, logs=logs)
         if now:
             log.warning(
                 "session %s: an open socket can begin no session, so what was put into websocket.session after "
@@ -214,30 +211,18 @@ class SessionState:
         cleared: bool,
         logs: bool,
     ) -> CookieChange | None:
-        """A new session in the place of the one that is known. Of parallel attempts one ends the old one."""
-        logs_in = logs and user_id is not None
+        """A new session in the place of the one that is known."""
         values: Mapping[str, Any] | None = now
         if not cleared:
             record = await manager.store.get(known.id)
             values = None if record is None else changes.onto(_without_note(decode(record.metadata)))
         if values is not None:
-            new = None
-            # The successor first, so that no failure leaves the visitor without a session; unless the user's cap
-            # has room for one of the two only.
-            if manager.policy.max_sessions is None or user_id is None or user_id != known.user_id:
-                new = await self._create(manager, values, user_id)
-            try:
-                ended = await manager.end_session(str(known.id))
-            except BaseException:
-                await _take_back(manager, new)
-                raise
-            if ended:
-                return self._given(new or await self._create(manager, values, user_id), user_id)
-            # Somebody else ended it meanwhile, and nothing of it may live on.
-            await _take_back(manager, new)
-        if not logs_in:
+            new = await Succession(manager, self._rules).succeed(str(known.id), known.user_id, values, user_id)
+            if new is not None:
+                return self._given(new, user_id)
+        if not (logs and user_id is not None):
             return self._dropped(known)
-        return self._given(await self._create(manager, changes.onto({}), user_id), user_id)
+        return self._given(await Succession(manager, self._rules).begin(changes.onto({}), user_id), user_id)
 
     async def _end(self, manager: SessionManager, known: _Known) -> CookieChange:
         await manager.end_session(str(known.id))
@@ -249,17 +234,6 @@ class SessionState:
         self._know(None)
         return CookieChange(None, late=True)
 
-    async def _create(self, manager: SessionManager, values: Mapping[str, Any], user_id: str | None) -> NewSession:
-        new = await manager.create_session(user_id, values)
-        span = self._rules.span(manager.policy)
-        try:
-            if span > manager.policy.lifetime:
-                await manager.extend_by_id(new.id, span / _HOUR)
-        except BaseException:
-            await _take_back(manager, new)
-            raise
-        return new
-
     def _given(self, new: NewSession, user_id: str | None) -> CookieChange:
         # Only an open socket goes on with it, and that asks for the times again.
         digest, moment = digest_of_new(new.token), new.expires_at
@@ -269,31 +243,6 @@ class SessionState:
     def _know(self, known: _Known | None) -> None:
         self._known = known
         self.session.id = None if known is None else str(known.id)
-
-
-async def _take_back(manager: SessionManager, new: NewSession | None) -> None:
-    """End a session whose token nobody was given."""
-    if new is None:
-        return
-    try:
-        await manager.end_session(new.id)
-    except HoldfastError as error:
-        log.warning("session %s was made for nobody and lives until it expires: %s", new.id, error)
-
-
-async def _whole(work: Coroutine[Any, Any, _Answer]) -> _Answer:
-    """Go on though the caller is cancelled: half way there are two sessions, or none."""
-    task = asyncio.create_task(work, name="holdfast-replace")
-    _under_way.add(task)
-    task.add_done_callback(_done)
-    return await asyncio.shield(task)
-
-
-def _done(task: asyncio.Task[Any]) -> None:
-    _under_way.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        # The request has it too, unless it was cancelled: then this is all that is heard of it.
-        log.debug("a session was not replaced, or not known to be: %s", error)
 
 
 def _without_note(metadata: Mapping[str, Any]) -> dict[str, Any]:
