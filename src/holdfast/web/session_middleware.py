@@ -257,4 +257,5 @@ def _is_of_script(scope: Scope) -> bool:
 def _note_another(error: Exception, failure: Exception) -> None:
     """Frameworks turn what `send` raises into errors of their own; what is answered is the failure to save."""
     if error is not failure:
-        log.info("the application ended with %r after its session could not be saved", error)
+        # By its kind alone: what it says may be a secret of the application's.
+        log.info("the application ended with %s after its session could not be saved", type(error).__name__)
