@@ -35,7 +35,7 @@ ROWS: Final = {
     18: "Expiry does not depend on the sweep.",
     19: "A revoked session never comes back.",
     20: "Revoking a user's sessions covers all that were created before it.",
-    21: "There is no cache of validity: the database decides every time.",
+    21: "What is known of validity has one bound, ten seconds; the database decides every validate.",
     22: "Disabling a user ends sessions and sockets.",
     23: "The cap per user is atomic.",
     24: "Creating sessions is limited by rate; anonymous sessions are off by default.",

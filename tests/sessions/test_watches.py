@@ -151,7 +151,7 @@ async def test_an_outage_ends_nothing(sessions: SessionManager, store: HintingSt
 async def test_confirming_costs_nothing_while_fresh(
     sessions: SessionManager, store: HintingStore, clock: MovableClock
 ) -> None:
-    """And waits for a look when nobody has looked for ten seconds, as after a freeze (F-30)."""
+    """And waits for a look when nobody has looked for ten seconds, as after a freeze (F-30, S-21)."""
     session, attachment = await attached(sessions, clock)
     asked = store.calls["standing"]
     await attachment.confirm()
@@ -175,6 +175,23 @@ async def test_confirming_without_a_store_is_refused(
     with pytest.raises(StoreUnavailable):
         await asyncio.wait_for(attachment.confirm(), 10)
     assert not attachment.end.done()
+
+
+async def test_nobody_waits_for_what_is_not_looked_at(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock
+) -> None:
+    """A socket that closes while it waits to be confirmed does not wait for ever."""
+    _, attachment = await attached(sessions, clock)
+    clock.offset += timedelta(seconds=FRESH_SECONDS + 1)
+    stalled = store.stall("standing")
+    waiting = asyncio.create_task(attachment.confirm())
+    await stalled.arrived.wait()
+    again = asyncio.create_task(attachment.confirm())
+    await asyncio.sleep(0)
+    attachment.close()
+    await asyncio.wait_for(again, 10)
+    stalled.release()
+    await asyncio.wait_for(waiting, 10)
 
 
 async def test_an_erased_session_was_revoked(sessions: SessionManager, store: HintingStore) -> None:

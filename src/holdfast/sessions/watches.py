@@ -143,6 +143,8 @@ class Watches:
         attachment.end.cancel()
         if not attended.attachments and self._attended.get(attended.id) is attended:
             del self._attended[attended.id]
+            # Nobody looks at it any more, so nobody may wait for that.
+            _answer(attended, None)
             if not self._attended:
                 self._woken.set()
 
