@@ -193,6 +193,11 @@ async def test_what_is_changed_before_accepting(places: Places) -> None:
         (cookie,) = cookies(accepted)
         assert f"{COOKIE}={browser.token};".encode() in cookie
         assert await socket.do(["read"]) == {"a": 1, "b": 2}
+        calls = site.calls
+        with pytest.raises(WebSocketDisconnect):
+            await socket.leave()
+        # Nothing has changed since.
+        assert site.calls == calls
 
 
 @pytest.mark.parametrize("how", ["leave", "return", "close"])
