@@ -12,12 +12,13 @@ from tests.chaos.limits import (
     EXPIRY_WITHIN,
     HANDSHAKE_CALLS,
     MESSAGE_CALLS,
+    MOSTLY_SERVED,
     OBSERVING,
     STORE_CALLS,
     UNKNOWN_TAIL,
 )
 from tests.chaos.story import Story, Use
-from tests.chaos.timeline import overlap
+from tests.chaos.timeline import had_trouble, may_be_locked_out, overlap
 from tests.chaos.violation import Violation
 
 _STANDS_STILL: Final[tuple[Effect, ...]] = ("frozen", "stopped")
@@ -165,6 +166,37 @@ def in_time(history: History, _: dict[str, Story]) -> Iterator[Violation]:
             # A close frame is an answer too; and who leaves does not wait for one.
             over = min(each for each in (message.echoed, socket.closed, socket.left, socket.ended) if each is not None)
             yield from _late(history, f"a message on {name}", socket.server, message.sent, over, allowed)
+
+
+def served(history: History, _: dict[str, Story]) -> Iterator[Violation]:
+    """Promise 7: while nothing is broken nothing fails. A server that refuses everybody would keep all others."""
+    calm: Counter[bool] = Counter()
+    for call in history.calls:
+        fails = call.outcome in ("failed", "unknown")
+        if not had_trouble(history, call.server, call.begun - history.rules.deadline, call.ended):
+            calm[fails] += 1
+        if fails:
+            what = f"call {call.number}, {call.kind}, on server {call.server} had {call.status}"
+            yield from _without_cause(history, what, call.server, call.begun, call.ended, call.status)
+    for socket in history.sockets:
+        if socket.opened is None and socket.status != "401":
+            what = f"the handshake of socket {socket.number} on server {socket.server} had {socket.status}"
+            yield from _without_cause(history, what, socket.server, socket.begun, socket.answered, socket.status)
+    if calm[False] < MOSTLY_SERVED * calm.total():
+        yield Violation(7, f"of {calm.total()} calls to servers without trouble only {calm[False]} did not fail")
+
+
+def _without_cause(
+    history: History, what: str, server: int, begun: float, ended: float, status: str
+) -> Iterator[Violation]:
+    since = begun - history.rules.deadline
+    if status.startswith("503"):
+        excused = had_trouble(history, server, since, ended) or may_be_locked_out(history, since, ended)
+    else:
+        # A connection is lost, or refused, by a server that was killed or stood still, and by no other.
+        excused = bool(history.disturbed(_STANDS_STILL, server, begun - CALL, ended))
+    if not excused:
+        yield Violation(7, f"{what}, and nothing was broken", ended)
 
 
 def _late(history: History, what: str, server: int, begun: float, ended: float, allowed: float) -> Iterator[Violation]:

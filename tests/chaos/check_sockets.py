@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from tests.chaos.history import Effect, History, Socket
-from tests.chaos.limits import CALL, CLOCKS, EXPIRY_WITHIN, MESSAGE_CALLS, OBSERVING, UNSEEN_WITHIN
+from tests.chaos.history import History, Socket
+from tests.chaos.limits import CALL, CLOCKS, EXPIRY_WITHIN, MESSAGE_CALLS, OBSERVING, UNKNOWN_TAIL, UNSEEN_WITHIN
 from tests.chaos.story import Story
-from tests.chaos.timeline import Due, due_after_end, due_after_expiry
+from tests.chaos.timeline import Due, due_after_end, due_after_expiry, due_after_unknown, had_trouble
 from tests.chaos.violation import Violation
 
 CODE_OF: Final = {"expired": 4401, "idle": 4401, "revoked": 4403, "evicted": 4409}
 _ENDS: Final = frozenset(CODE_OF.values())
-_TROUBLE: Final[tuple[Effect, ...]] = ("store", "stopped", "frozen")
 
 
 class Close(NamedTuple):
@@ -34,20 +33,28 @@ def closes(history: History, told: dict[str, Story]) -> Iterator[Close]:
 
 
 def _close(history: History, story: Story, socket: Socket) -> Close | None:
-    if socket.opened is None or story.row is None:
+    row = story.row
+    if socket.opened is None or row is None:
         return None
-    over = min(socket.ended if socket.closed is None else socket.closed, socket.ended)
+    over = socket.ended if socket.closed is None else socket.closed
     dues: list[tuple[float, Due]] = []
-    for gone in story.gone:
-        since = max(gone.known, socket.opened)
-        dues.append((since, due_after_end(history, socket.server, gone, since)))
-    if story.row.reason in (None, "expired", "idle"):
+    if row.reason in (None, "expired", "idle"):
         expiry = story.due(history.rules.idle)
         since = max(expiry, socket.opened)
         dues.append((since, due_after_expiry(history, socket.server, expiry, since)))
+    elif row.ended is not None:
+        # Later calls that found it ended were acknowledged too; what counts is the one that ended it.
+        enders = [gone for gone in story.gone if gone.asked - CLOCKS <= row.ended <= gone.known + CLOCKS]
+        for gone in enders:
+            since = max(gone.known, socket.opened)
+            dues.append((since, due_after_end(history, socket.server, gone, since)))
+        if not enders:
+            # By a call of unknown outcome: it may have been done as late as that.
+            since = max(row.ended + UNKNOWN_TAIL, socket.opened)
+            dues.append((since, due_after_unknown(history, socket.server, since)))
     if not dues:
         return None
-    since, due = min(dues, key=lambda each: each[1].at)
+    since, due = max(dues, key=lambda each: each[1].at)
     if socket.left is not None and socket.left < due.at:
         return None
     return Close(socket, since, due, over - since)
@@ -96,7 +103,7 @@ def _wrong(history: History, story: Story, socket: Socket) -> str | None:
         return None if history.disturbed(("stopped",), socket.server, at - CALL, at) else "nobody stopped the server"
     if socket.code == 1013:
         since = at - MESSAGE_CALLS * history.rules.deadline - CALL
-        return None if history.disturbed(_TROUBLE, socket.server, since, at) else "the server had no trouble"
+        return None if had_trouble(history, socket.server, since, at) else "the server had no trouble"
     if socket.code == 1006:
         return None if history.disturbed(("stopped",), socket.server, at - CALL, at) else "nobody killed the server"
     return "there is no cause for that code"

@@ -7,7 +7,17 @@ was asked for, and against the stored rows. What was unknown may have happened o
 
 from typing import Final
 
-from tests.chaos.check_answers import active, counted, final, in_time, issued, one_successor, own_answer, present
+from tests.chaos.check_answers import (
+    active,
+    counted,
+    final,
+    in_time,
+    issued,
+    one_successor,
+    own_answer,
+    present,
+    served,
+)
 from tests.chaos.check_rest import clean_logs, nothing_left, one_clock, recovered
 from tests.chaos.check_sockets import closed_in_time, closed_rightly, silent
 from tests.chaos.check_stored import capped, caused, durable
@@ -27,6 +37,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     counted,
     active,
     in_time,
+    served,
     closed_in_time,
     closed_rightly,
     silent,

@@ -89,7 +89,11 @@ class Api:
         """Prepare a client for each server; use it as a context."""
         self.world = world
         self.history: History = world.history
-        self._clients = [httpx2.AsyncClient(base_url=each.address, timeout=None) for each in world.servers]
+        # Kept shorter than the servers keep them: a connection that one side is just closing says nothing about either.
+        limits = httpx2.Limits(keepalive_expiry=2.0)
+        self._clients = [
+            httpx2.AsyncClient(base_url=each.address, timeout=None, limits=limits) for each in world.servers
+        ]
 
     async def close(self) -> None:
         """Close every connection."""

@@ -37,9 +37,20 @@ CALL: Final = 1.0
 
 Also what a server in start-up needs to take the calls that wait in its backlog.
 """
+STARVED: Final = 0.5
+"""So long without a processor, within the time of one call, a server can run into the deadline of a store call with
+nothing broken. PostgreSQL, which is not measured, shares its fate."""
+LOCKS_LAST: Final = 10.0
+"""How long an idle transaction keeps its locks: every connection sets `idle_in_transaction_session_timeout` so."""
+MOSTLY_SERVED: Final = 0.9
+"""The share of calls that must not fail on servers that have no trouble. The others meet locks of a server that has."""
 UNKNOWN_TAIL: Final = 15.0
 """After its client was told "unknown", how long a write may still happen: a commit that a silent line holds back for as
 long as the longest silence (`nemesis.LONGEST`), and then PostgreSQL's own limit on a transaction that stands idle."""
+
+SHORTEST_TIMEOUT: Final = 0.8
+"""As a share of the deadline: no store call runs into a time-out before. So what was quicker, while nothing was broken,
+had an answer."""
 
 STORE_CALLS: Final[dict[CallKind, int]] = {
     "create": 1,

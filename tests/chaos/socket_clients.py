@@ -37,20 +37,21 @@ class Watched(ClientConnection):
         super().__init__(*arguments, **options)
         self.closed_at: float | None = None
         self.late_bytes = 0
-        self._tail = b""
+        self.received = b""
+        """The last bytes that arrived."""
 
     def data_received(self, data: bytes) -> None:
         """Note what arrives."""
         if self.closed_at is not None:
             self.late_bytes += len(data)
         super().data_received(data)
-        self._tail = (self._tail + data)[-_LONGEST_CLOSE:]
+        self.received = (self.received + data)[-_LONGEST_CLOSE:]
         if self.closed_at is None and (close := self.protocol.close_rcvd) is not None:
             self.closed_at = self.loop.time()
             # From a server a frame is not masked: the byte for "close, and the last part of it", the length, the code.
             payload = b"" if close.code == _NO_CODE else struct.pack("!H", close.code) + close.reason.encode()
-            end = self._tail.rfind(bytes((0x88, len(payload))) + payload)
-            self.late_bytes += len(self._tail) - end - 2 - len(payload) if end >= 0 else 0
+            end = self.received.rfind(bytes((0x88, len(payload))) + payload)
+            self.late_bytes += len(self.received) - end - 2 - len(payload) if end >= 0 else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.chaos.history import Call, CallKind, Effect, History, Row, Socket
-from tests.chaos.limits import CLOCKS, UNKNOWN_TAIL
+from tests.chaos.limits import CLOCKS, SHORTEST_TIMEOUT, UNKNOWN_TAIL
 
 BY_TOKEN: Final[tuple[CallKind, ...]] = ("validate", "current", "rotate", "end_own", "ticket")
 BY_ID: Final[tuple[CallKind, ...]] = ("extend", "metadata", "end")
@@ -171,11 +171,13 @@ def _touches_of_socket(history: History, socket: Socket) -> Iterator[Touch]:
     """The handshake by token and every message is one activity.
 
     The guard lets one pass whose validate had an unknown outcome, once it has asked whether the session lives. The
-    client cannot know, so while its server had trouble with the store nothing that passes is a sure activity.
+    client cannot know, so what passes is a sure activity only if its server had no trouble with the store meanwhile,
+    and it was quicker than any time-out.
     """
+    soon = history.rules.deadline * SHORTEST_TIMEOUT
 
     def sure(begun: float, ended: float) -> bool:
-        return not history.disturbed(_NO_STORE, socket.server, begun, ended)
+        return ended - begun < soon and not history.disturbed(_NO_STORE, socket.server, begun, ended)
 
     if socket.token is not None:
         if socket.opened is not None:

@@ -138,6 +138,10 @@ class Tale:
         self.history.windows.append(Window("a fault", effect, frozenset({1}), begun, ended, recovered))
         return self
 
+    def trouble(self) -> Self:
+        """Server 1 is killed again and again, all the time."""
+        return self.fault("stopped", 102.5, 112.0, 112.5)
+
     def rest(self, *, files: int = 7, clients: int = 0, database: int = 0, tasks: int = 0) -> Self:
         """What server 0 has in the end."""
         self.history.after[0] = Rest(0, {"holdfast-call": tasks}, files, clients, database)
@@ -348,6 +352,35 @@ WRONG: list[tuple[str, int, str, Spoiler]] = [
         "was answered 500",
         lambda tale: tale.spoil(update__outcome="fault", update__status="500 internal"),
     ),
+    (
+        "a failure while nothing is broken",
+        7,
+        "nothing was broken",
+        lambda tale: tale.calls("validate", 0, 105.0, token=3, outcome="unknown", status="503 outcome_unknown"),
+    ),
+    (
+        "a refused connection while nothing is broken",
+        7,
+        "ConnectError, and nothing was broken",
+        lambda tale: tale.calls("validate", 0, 105.0, token=3, outcome="failed", status="ConnectError"),
+    ),
+    (
+        "a handshake that fails while nothing is broken",
+        7,
+        "had 503, and nothing was broken",
+        lambda tale: tale.open(ONE, 0, 105.0, opened=None, status="503", token=3),
+    ),
+    (
+        "a server that refuses half of what it is asked",
+        7,
+        "calls to servers without trouble only 10 did not fail",
+        lambda tale: [
+            tale.fault("frozen", 99.0, 99.5, 99.5).call(
+                "validate", 0, 105.0, token=3, outcome="failed", status="503 unavailable"
+            )
+            for _ in range(10)
+        ],
+    ),
     ("another's answer", 7, f"was answered {OTHER}", lambda tale: tale.spoil(validate__answered=OTHER)),
     ("another's message", 7, "what it had not said", lambda tale: tale.socket.strange.append("9 1")),
     ("a handshake past its deadline", 7, "the handshake", lambda tale: tale.spoil(socket__begun=97.0)),
@@ -414,27 +447,33 @@ def test_a_wrong_history_is_found_out(promise: int, text: str, spoil: Spoiler) -
 ALLOWED: list[tuple[str, Spoiler]] = [
     (
         "an unknown activity counts or does not",
-        lambda tale: tale.call("validate", 0, 105.0, token=3, outcome="unknown"),
+        lambda tale: tale.trouble().calls(
+            "validate", 1, 105.0, token=3, outcome="unknown", status="503 outcome_unknown"
+        ),
     ),
     (
         "an unknown activity that counted",
-        lambda tale: tale.calls("validate", 0, 105.0, token=3, outcome="unknown").row(ONE, count=5),
+        lambda tale: tale.trouble().calls("validate", 1, 105.0, token=3, outcome="unknown").row(ONE, count=5),
     ),
     (
         "a rotation of unknown outcome that happened",
-        lambda tale: tale.calls("rotate", 0, 109.0, token=3, outcome="unknown").row(
-            ONE, digest=digest(9), previous=digest(3)
+        lambda tale: (
+            tale.trouble()
+            .calls("rotate", 1, 109.0, token=3, outcome="unknown")
+            .row(ONE, digest=digest(9), previous=digest(3))
         ),
     ),
     (
         "an update of unknown outcome that happened",
-        lambda tale: tale.calls("metadata", 1, 107.0, key="w1", value=8, outcome="unknown").row(
-            ONE, metadata={"by": 0, "w1": 8}
+        lambda tale: (
+            tale.trouble()
+            .calls("metadata", 1, 107.0, key="w1", value=8, outcome="unknown")
+            .row(ONE, metadata={"by": 0, "w1": 8})
         ),
     ),
     (
         "an end of unknown outcome that happened",
-        lambda tale: tale.spoil(end__outcome="unknown", end__status="503 outcome_unknown"),
+        lambda tale: tale.trouble().spoil(end__outcome="unknown", end__server=1),
     ),
     (
         "a close without hints, within ten seconds",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from tests.chaos.history import Effect, History
-from tests.chaos.limits import CLOSE_WITHIN, CLOSE_WITHIN_POLLING
+from tests.chaos.limits import CLOSE_WITHIN, CLOSE_WITHIN_POLLING, LOCKS_LAST, STARVED
 from tests.chaos.story import Gone
 
 _CANNOT_LOOK: Final[tuple[Effect, ...]] = ("frozen", "stopped", "store")
@@ -16,6 +16,19 @@ class Due(NamedTuple):
 
     at: float
     rule: Literal["push", "polling"]
+
+
+def had_trouble(history: History, server: int, begin: float, end: float) -> bool:
+    """Whether store calls of a server may have failed between two moments: a fault, or too little of the machine."""
+    return bool(history.disturbed(_CANNOT_LOOK, server, begin, end)) or history.waited(server, begin, end) > STARVED
+
+
+def may_be_locked_out(history: History, begin: float, end: float) -> bool:
+    """Whether a row may have been locked: by any server that stood still, or went silent, in a transaction."""
+    return any(
+        window.effect in _CANNOT_LOOK and window.begun < end and window.recovered > begin - LOCKS_LAST
+        for window in history.windows
+    )
 
 
 def overlap(history: History, effects: Iterable[Effect], server: int, begin: float, end: float) -> float:
@@ -73,4 +86,9 @@ def due_after_expiry(history: History, server: int, expiry: float, since: float)
     soon = calm(history, server, since, CLOSE_WITHIN, ("frozen",))
     if not history.disturbed(("stopped", "store"), server, min(expiry, since) - 2 * CLOSE_WITHIN, soon):
         return Due(soon, "push")
+    return Due(spent(history, server, since, CLOSE_WITHIN_POLLING, _CANNOT_LOOK), "polling")
+
+
+def due_after_unknown(history: History, server: int, since: float) -> Due:
+    """The same when nobody was told of the end: as if no hint had reached that server."""
     return Due(spent(history, server, since, CLOSE_WITHIN_POLLING, _CANNOT_LOOK), "polling")
