@@ -29,7 +29,7 @@ test: $(VENV)/.stamp-test  ## run the tests (ARGS="-k name" picks some)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 browser: $(VENV)/.stamp-browser  ## run the tests in a real browser (needs Chromium on this machine)
-	$(BIN)/python -m pytest -m browser $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m browser tests/browser $(ARGS)
 
 pictures: $(VENV)/.stamp-browser  ## take the pictures of the chat in docs/images again (needs Chromium)
 	HOLDFAST_TEST_PICTURES=docs/images $(BIN)/python -m pytest -m browser tests/browser/test_pictures.py $(ARGS)

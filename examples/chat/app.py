@@ -1,4 +1,4 @@
-"""The chat, wired: the ready-made server's application, the web kit around it, and the chat's own routes."""
+"""The chat, wired: an application with the web kit around it, mounted into the ready-made server's own."""
 
 import asyncio
 from contextlib import suppress
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import Response
 
 from examples.chat.devices import device_of
-from examples.chat.pages import add_pages
+from examples.chat.pages import show_file, show_page
 from examples.chat.room import Member, Room
 from holdfast import Session, SessionManager
 from holdfast.server.app import create_app, guard_options_of, session_cookie_of
@@ -55,21 +55,24 @@ def create_chat(settings: Settings) -> FastAPI:
         extend_hours=settings.session_ttl_hours,
     )
     guard = SocketGuard(manager, options)
-    app = create_app(settings, manager)
-    # The server's own guard is there already. When it stops, it closes the sockets of both in order.
-    app.state.guards.append(guard)
     cookie = session_cookie_of(settings)
-    app.include_router(_routes(manager, Room(), secure=cookie.secure))
+    chat = FastAPI(openapi_url=None)
+    chat.include_router(_routes(manager, Room(), secure=cookie.secure))
+    chat.add_middleware(HoldfastMiddleware, manager=manager, cookie=cookie, origins=options.origins, sockets=guard)
+    app = create_app(settings, manager)
+    # The server has a guard already. When it stops, it closes the sockets of both in order.
+    app.state.guards.append(guard)
+    app.add_api_route("/", show_page, include_in_schema=False)
     app.router.routes.append(client_route())
-    app.add_middleware(HoldfastMiddleware, manager=manager, cookie=cookie, origins=options.origins, sockets=guard)
+    app.mount("/chat", chat)
     return app
 
 
 def _routes(manager: SessionManager, room: Room, *, secure: bool) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
-    add_pages(router)
+    router = APIRouter()
+    router.add_api_route("/{name}.{kind}", show_file, response_model=None)
 
-    @router.post("/chat/log-in", response_model=None)
+    @router.post("/log-in", response_model=None)
     async def log_in(body: LogIn, request: Request, asking: Asking) -> Response:
         name = body.name.strip()
         if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
@@ -78,11 +81,11 @@ def _routes(manager: SessionManager, room: Room, *, secure: bool) -> APIRouter:
         await asking.log_in(name, device_of(request.headers.get("user-agent", "")))
         return Response(status_code=204)
 
-    @router.post("/chat/log-out", status_code=204)
+    @router.post("/log-out", status_code=204)
     async def log_out(asking: Asking) -> None:
         await asking.log_out()
 
-    @router.get("/chat/me")
+    @router.get("/me")
     async def show_me(session: MaybeSession) -> dict[str, Any] | None:
         if session is None:
             return None
@@ -96,7 +99,7 @@ def _routes(manager: SessionManager, room: Room, *, secure: bool) -> APIRouter:
             "secure": secure,
         }
 
-    @router.get("/chat/devices")
+    @router.get("/devices")
     async def list_devices(session: CurrentSession) -> dict[str, Any]:
         mine = await manager.list_sessions(session.user_id)
         shown = [
@@ -111,11 +114,11 @@ def _routes(manager: SessionManager, room: Room, *, secure: bool) -> APIRouter:
         ]
         return {"devices": sorted(shown, key=lambda device: not device["this_one"])}
 
-    @router.delete("/chat/devices")
+    @router.delete("/devices")
     async def end_others(session: CurrentSession) -> dict[str, int]:
         return {"ended": await manager.revoke_user_sessions(str(session.user_id), keep=session.id)}
 
-    @router.delete("/chat/devices/{id}", status_code=204)
+    @router.delete("/devices/{id}", status_code=204)
     async def end_device(id: str, session: CurrentSession) -> None:
         found = await manager.get_by_id(id)
         # Somebody else's session looks exactly like one that does not exist.
@@ -123,7 +126,7 @@ def _routes(manager: SessionManager, room: Room, *, secure: bool) -> APIRouter:
             raise HTTPException(404)
         await manager.end_session(id)
 
-    @router.websocket("/chat/room")
+    @router.websocket("/room")
     async def enter(socket: WebSocket, session: SocketSession) -> None:
         await socket.accept()
         name = str(session.user_id)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from fastapi import APIRouter, HTTPException
+from fastapi import HTTPException
 from starlette.responses import Response
 
 _FOLDER: Final = Path(__file__).parent / "pages"
@@ -20,16 +20,14 @@ _HEADERS: Final = {
 }
 
 
-def add_pages(router: APIRouter) -> None:
-    """Serve the page at `/`, and what it consists of below `/chat/`."""
+async def show_page() -> Response:
+    """The page."""
+    return _answer("index.html")
 
-    @router.get("/")
-    async def show_page() -> Response:
-        return _answer("index.html")
 
-    @router.get("/chat/{name}.{kind}")
-    async def show_file(name: str, kind: str) -> Response:
-        return _answer(f"{name}.{kind}")
+async def show_file(name: str, kind: str) -> Response:
+    """Something that it consists of."""
+    return _answer(f"{name}.{kind}")
 
 
 def _answer(name: str) -> Response:
