@@ -15,16 +15,16 @@ Abort = Callable[[], None]
 
 
 def remember_connection(scope: Scope, send: Send) -> None:
-    """Note how the connection of this scope is dropped, if `send` still is the server's own. Safe to repeat.
+    """Note how the connection of this scope is dropped, before `send` is hidden. Safe to repeat.
 
     uvicorn hands over a method of the object that holds the transport. A middleware that puts a function of its own
-    around `send` hides it, so whoever stands outermost calls this first.
+    around `send` hides that, so whoever stands outermost calls this first.
     """
     if scope.get(_KEY) is None:
-        scope[_KEY] = getattr(getattr(getattr(send, "__self__", None), "transport", None), "abort", None)
+        scope[_KEY] = abort_of(scope, send)
 
 
-def abort_of(scope: Scope) -> Abort | None:
+def abort_of(scope: Scope, send: Send) -> Abort | None:
     """Drops the connection at once, unsent data and all; harmless once it is gone. `None` on a server that hides it."""
-    abort: Abort | None = scope.get(_KEY)
-    return abort
+    remembered: Abort | None = scope.get(_KEY)
+    return remembered or getattr(getattr(getattr(send, "__self__", None), "transport", None), "abort", None)

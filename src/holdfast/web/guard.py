@@ -8,6 +8,7 @@ It must be used from the event loop that the manager was opened in.
 """
 
 import logging
+from collections.abc import Awaitable
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -68,18 +69,45 @@ class SocketGuard:
         scope[SOCKET_KEY] = socket = GuardedSocket(self._manager, self.options, self._sockets, self._observer, wire)
         return socket.receive, socket.send
 
-    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, admit: bool = False) -> None:
-        """Run an application on a socket that it may admit itself, or that is admitted before it begins.
+    def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Run an application on a socket that it may admit itself; for middleware. Await what this gives.
 
         A socket that the application leaves open is closed: with 1000, or with 1011 when the application failed.
         """
-        receive, send = self.wrap(scope, receive, send)
+        return GuardedApp(self, app, admit=False)(scope, receive, send)
+
+    async def drain(self, window: float = DRAIN_SECONDS) -> None:
+        """Refuse new sockets from now on, and close those there are with 1012 in random order over so many seconds.
+
+        Call it when the process is asked to stop, before the server is: see docs/how-to/drain.md. It returns when all
+        are closed, five seconds after the window at the latest. With a window of 0 all close at once.
+        """
+        await self._sockets.drain(window)
+
+
+class GuardedApp:
+    """An ASGI application behind a guard. Calls that are no WebSockets pass through."""
+
+    __slots__ = ("_admit", "_app", "_guard")
+
+    def __init__(self, guard: SocketGuard, app: ASGIApp, *, admit: bool = True) -> None:
+        """Made by calling the guard. `admit`: before the application is called, or when it says so itself."""
+        self._guard = guard
+        self._app = app
+        self._admit = admit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call. All in one coroutine: it is there for as long as the socket is."""
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        receive, send = self._guard.wrap(scope, receive, send)
         socket: GuardedSocket = scope[SOCKET_KEY]
         closing = DONE
         try:
-            if admit:
+            if self._admit:
                 await socket.admit()
-            await app(scope, receive, send)
+            await self._app(scope, receive, send)
         except (HandshakeRefused, SocketClosed, WebSocketDisconnect):
             # How an application ends that does not look out for the close: it has ended all the same.
             if socket.session is None and socket.closing is None:
@@ -97,27 +125,3 @@ class SocketGuard:
             socket.forget()
             raise
         await socket.finish(closing)
-
-    async def drain(self, window: float = DRAIN_SECONDS) -> None:
-        """Refuse new sockets from now on, and close those there are with 1012 in random order over so many seconds.
-
-        Call it when the process is asked to stop, before the server is: see docs/how-to/drain.md. It returns when all
-        are closed, five seconds after the window at the latest. With a window of 0 all close at once.
-        """
-        await self._sockets.drain(window)
-
-
-class GuardedApp:
-    """An ASGI application behind a guard. Calls that are no WebSockets pass through."""
-
-    def __init__(self, guard: SocketGuard, app: ASGIApp) -> None:
-        """Made by calling the guard."""
-        self._guard = guard
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one call."""
-        if scope["type"] == "websocket":
-            await self._guard.run(self._app, scope, receive, send, admit=True)
-        else:
-            await self._app(scope, receive, send)

@@ -107,19 +107,23 @@ def hide_secrets(scope: Scope, options: GuardOptions) -> None:
     In place: uvicorn writes its own scope's address to its log when a socket is accepted or refused. Subprotocols that
     hold a secret go too: a client that finds one accepted has sent it for that.
     """
-    query = _SECRET.sub(HIDDEN, scope.get("query_string", b"").decode("latin-1"))
-    kept = (part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != TICKET_PARAMETER)
-    scope["query_string"] = "&".join(kept).encode("latin-1")
+    query = scope.get("query_string", b"").decode("latin-1")
+    shown = "&".join(part for part in _SECRET.sub(HIDDEN, query).split("&") if not _is_ticket(part))
+    if shown != query:
+        scope["query_string"] = shown.encode("latin-1")
     secrets = [_SECRET]
     if options.allow_token_in_url:
         in_path = str(scope.get("path_params", {}).get(options.id_parameter, ""))
         if in_path and parse_id(in_path) is None:
             secrets.append(re.compile(re.escape(in_path)))
     for pattern in secrets:
-        scope["path"] = pattern.sub(HIDDEN, scope["path"])
-        if scope.get("raw_path") is not None:
-            scope["raw_path"] = pattern.sub(HIDDEN, scope["raw_path"].decode("latin-1")).encode("latin-1")
-    scope["subprotocols"] = harmless(scope.get("subprotocols", ()))
+        # Nothing is made anew where there is nothing to hide: a scope lasts as long as its socket.
+        if pattern.search(scope["path"]):
+            scope["path"] = pattern.sub(HIDDEN, scope["path"])
+            if scope.get("raw_path") is not None:
+                scope["raw_path"] = pattern.sub(HIDDEN, scope["raw_path"].decode("latin-1")).encode("latin-1")
+    if scope.get("subprotocols"):
+        scope["subprotocols"] = harmless(scope["subprotocols"])
 
 
 def harmless(subprotocols: Sequence[str]) -> list[str]:
@@ -156,6 +160,10 @@ def _presented(scope: Scope, options: GuardOptions, in_path: str | None) -> Pres
         return Presented("ticket", tickets[0] if len(tickets) == 1 else None)
     credential = credential_of(scope, options.cookie, bearer=options.bearer)
     return None if credential.way is None else Presented(credential.way, credential.token)
+
+
+def _is_ticket(parameter: str) -> bool:
+    return unquote_plus(parameter.partition("=")[0]) == TICKET_PARAMETER
 
 
 def _tickets(scope: Scope) -> list[str]:

@@ -1,6 +1,6 @@
 """The one piece to put around an application: it gives every request and every handshake its visitor."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +25,7 @@ _TRY_AGAIN_LATER: Final = 1013
 class SocketRunner(Protocol):
     """Whoever guards WebSockets, as the middleware sees it: `SocketGuard`."""
 
-    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run an application on a socket, with a `receive` and a `send` that guard it once it is admitted."""
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from holdfast.web.closing import Closing
-from holdfast.web.connection import abort_of, remember_connection
+from holdfast.web.connection import abort_of
 from holdfast.web.handshake import denial
 
 log = logging.getLogger("holdfast.web")
@@ -26,7 +26,6 @@ class Wire:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take it."""
-        remember_connection(scope, send)
         self.scope = scope
         self.receive = receive
         self.send = send
@@ -39,7 +38,7 @@ class Wire:
         with suppress(OSError):
             if browser_codes:
                 # Some browsers drop a socket that accepts none of the subprotocols they asked for.
-                subprotocol = next(iter(self.scope["subprotocols"]), None)
+                subprotocol = next(iter(self.scope.get("subprotocols", ())), None)
                 await self.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
                 await self.send({"type": "websocket.close", **closing._asdict()})
                 self.drop_later()
@@ -66,9 +65,9 @@ class Wire:
 
     def drop_later(self) -> None:
         """Drop the connection in a while, if it is there yet. Safe to repeat."""
-        if (abort := abort_of(self.scope)) is not None:
+        if (abort := abort_of(self.scope, self.send)) is not None:
             asyncio.get_running_loop().call_later(_LINGER_SECONDS, abort)
 
     def _drop(self) -> None:
-        if (abort := abort_of(self.scope)) is not None:
+        if (abort := abort_of(self.scope, self.send)) is not None:
             abort()
