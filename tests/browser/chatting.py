@@ -122,7 +122,7 @@ class Visitor:
         await self.is_connected()
 
     async def is_connected(self) -> None:
-        """Wait until the page says so; after a long absence of the server the client's own pause may be half a minute."""
+        """Wait until the page says so: after a long absence of the server its own pause may be half a minute."""
         await expect(self.status).to_have_text("Connected", timeout=60_000)
 
     async def say(self, text: str) -> None:
