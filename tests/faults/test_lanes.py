@@ -11,6 +11,8 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import Overloaded, StoreUnavailable
@@ -52,6 +54,68 @@ async def test_slow_plain_calls_leave_the_lanes_their_connections(address: str) 
             blocker.terminate()
         answers = await asyncio.gather(*slow, return_exceptions=True)
         assert all(answer is None or isinstance(answer, Overloaded) for answer in answers)
+
+
+async def test_slow_plain_calls_leave_the_watches_theirs(address: str) -> None:
+    """Promise 6: with every plain connection held by a slow call, an end made elsewhere is heard of in time."""
+    options = StoreOptions(connections=2)
+    async with (
+        SessionManager(address, options=options, sweep_interval=None) as here,
+        SessionManager(address, options=options, sweep_interval=None) as there,
+    ):
+        first, second = await there.create_session(), await there.create_session()
+        blocker = await asyncpg.connect(address)
+        try:
+            async with here.watch(first.token) as one, here.watch(second.token) as two:
+                await eventually(lambda: here.watches.channel == "push", what="it listens")
+                assert await there.end_session(first.id)
+                assert await asyncio.wait_for(one.wait(), 10) is not None
+                await blocker.execute("BEGIN; LOCK TABLE holdfast_tickets")
+                slow = [asyncio.create_task(here.store.take_ticket(b"1" * 32, None)) for _ in range(6)]  # type: ignore[arg-type]  # any digest
+                watching = await asyncpg.connect(address)
+                query = "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                await eventually(lambda: watching.fetchval(query), what="both plain connections wait")
+                await watching.close()
+                assert await there.end_session(second.id)
+                acknowledged = time.monotonic()
+                assert await asyncio.wait_for(two.wait(), 10) is not None
+                assert time.monotonic() - acknowledged < 1.0
+        finally:
+            blocker.terminate()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+
+async def test_slow_readings_leave_the_watches_of_a_file_theirs(tmp_path: Path) -> None:
+    """Promise 6: while every reader of a SQLite file is busy, an end made elsewhere is heard of in time."""
+    path = tmp_path / "sessions.db"
+    endless = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000000000) SELECT max(x) FROM n"
+    )
+    async with SessionManager(path, sweep_interval=None) as here, SessionManager(path, sweep_interval=None) as there:
+        first, second = await there.create_session(), await there.create_session()
+        async with here.watch(first.token) as one, here.watch(second.token) as two:
+            assert await there.end_session(first.id)
+            assert await asyncio.wait_for(one.wait(), 10) is not None
+            store = here.store
+            busy: list[sqlite3.Connection] = []
+
+            def reading(connection: Connection) -> None:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                busy.append(driver._conn)
+                with suppress(OperationalError):
+                    connection.exec_driver_sql(endless)
+
+            slow = [asyncio.create_task(store._read(reading)) for _ in range(6)]  # type: ignore[attr-defined]  # of SQL stores
+            await eventually(lambda: len(busy) == 4, what="all readers are busy")
+            assert await there.end_session(second.id)
+            acknowledged = time.monotonic()
+            assert await asyncio.wait_for(two.wait(), 10) is not None
+            assert time.monotonic() - acknowledged < 1.0
+            while not all(each.done() for each in slow):
+                for connection in busy:
+                    connection.interrupt()
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -44,7 +44,7 @@ class StoreOptions:
     deadline: float = 5.0
     """Seconds that one call may take, retries included."""
     connections: int = 5
-    """PostgreSQL connections besides the six for the joined calls and the one that listens."""
+    """PostgreSQL connections besides the nine that joined calls and sockets have for themselves."""
     upgrade: bool | None = None
     """Whether opening brings the schema up to date. `None` means: on SQLite yes, on PostgreSQL no."""
     pooled: bool = False

@@ -150,7 +150,7 @@ class Settings:
         metadata=_set_by(
             "HOLDFAST_CONNECTIONS",
             whole(1, 1000, "connections"),
-            "PostgreSQL connections besides the six for joined calls and the one that listens.",
+            "PostgreSQL connections besides the nine that joined calls and sockets have for themselves.",
         ),
     )
     auto_upgrade: bool | None = field(

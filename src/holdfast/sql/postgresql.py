@@ -38,6 +38,8 @@ from holdfast.sql.teller import Teller
 
 _LANES_EACH: Final = 2
 _LANES: Final = 3 * _LANES_EACH
+# Connections for what sockets depend on: looking whether sessions live, and telling other servers of ends.
+_LOOKS: Final = 2
 # The joined statements look rows up one by one by a unique index, always: no statistics, and no lack of them after
 # the first million inserts, may talk the planner into anything else, and it need not think about it each time.
 _LANE_SETTINGS: Final = {
@@ -86,12 +88,15 @@ class PostgresqlStore(SqlStore):
         deadline = self._options.deadline
         self._engine = _engine(self._address, self._options, self._pooled)
         self._connections = Connections(self._engine)
-        self._calls = Calls(
-            self._engine,
-            connections=self._options.connections,
-            where=self._where,
-            deadline=deadline,
-            in_transaction=self._pooled,
+        self._calls, self._looks = (
+            Calls(
+                self._engine,
+                connections=connections,
+                where=self._where,
+                deadline=deadline,
+                in_transaction=self._pooled,
+            )
+            for connections in (self._options.connections, _LOOKS)
         )
         self._joined_create = joined_create(self._tables, statements, policy)
         self._lanes = [_Lane() for _ in range(_LANES)]
@@ -139,6 +144,7 @@ class PostgresqlStore(SqlStore):
         await self._creates.close()
         await self._teller.close()
         await self._calls.close()
+        await self._looks.close()
 
     async def ping(self) -> datetime:
         """See `Store`. A server that is read-only now, such as a standby, is no use: its connections are dropped."""
@@ -160,6 +166,9 @@ class PostgresqlStore(SqlStore):
 
     async def _read(self, reading: Reading[Answer]) -> Answer:
         return await self._calls.read(reading)
+
+    async def _look(self, reading: Reading[Answer]) -> Answer:
+        return await self._looks.read(reading)
 
     async def _write(self, writing: Writing[Answer]) -> Answer:
         return await self._calls.write(writing)
@@ -190,7 +199,7 @@ class PostgresqlStore(SqlStore):
 
     async def _send_hint(self, hint: str) -> None:
         statement, values = self._sql.tell, {"channel": channel_of(self._options.schema), "hint": hint}
-        await self._calls.write(lambda connection, _: connection.execute(statement, values).close())
+        await self._looks.write(lambda connection, _: connection.execute(statement, values).close())
 
     @property
     def channel(self) -> Channel:
@@ -353,7 +362,7 @@ def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> 
         "postgresql+asyncpg://",
         connect_args=connect_arguments(address, pooled=pooled, seconds=server_timeout),
         poolclass=AsyncAdaptedQueuePool,
-        pool_size=options.connections + _LANES,
+        pool_size=options.connections + _LANES + _LOOKS,
         max_overflow=0,
         pool_timeout=min(_POOL_SECONDS, options.deadline),
         pool_recycle=1800,

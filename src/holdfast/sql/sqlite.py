@@ -7,7 +7,7 @@ a few connections of their own, which in WAL mode never wait for the writer.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,6 +33,8 @@ from holdfast.sql.tables import tables
 from holdfast.sql.writer import OLDEST_SQLITE, WAL_RESET_FIXED, Write, Writer, file_url
 
 _READERS: Final = 4
+# Readers for what sockets depend on: whether sessions live, and what other processes ended.
+_LOOKS: Final = 1
 # How often other processes' ends are looked for: a socket closes within a second of them (promise 6).
 _ENDS_SECONDS: Final = 0.25
 _ENDS_MARGIN_SECONDS: Final = 2.0
@@ -69,7 +71,10 @@ class SqliteStore(SqlStore):
             self._send, [self._writer], where=self._where, deadline=deadline, repeatable=False
         )
         self._readers = _readers(self._address.path)
-        self._calls = Calls(self._readers, connections=_READERS, where=self._where, deadline=deadline)
+        self._calls, self._looks = (
+            Calls(self._readers, connections=connections, where=self._where, deadline=deadline)
+            for connections in (_READERS, _LOOKS)
+        )
         try:
             await self._in_thread(self._writer.open)
             await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
@@ -86,6 +91,7 @@ class SqliteStore(SqlStore):
             return
         await self._writes.close()
         await self._calls.close()
+        await self._looks.close()
         await self._readers.dispose()
         # Last, so that closing the last connection moves the log into the file.
         await self._in_thread(self._writer.close)
@@ -150,12 +156,18 @@ class SqliteStore(SqlStore):
 
     async def _just_ended(self, window: timedelta) -> Sequence[UUID]:
         statement, values = self._sql.just_ended, self._bind(window=window, limit=_ENDS_LIMIT)
-        return await self._read(lambda connection: connection.scalars(statement, values).all())
+        return await self._look(lambda connection: connection.scalars(statement, values).all())
 
     async def _read(self, reading: Reading[Answer]) -> Answer:
         """See `Store`. An answer counts only while the file is still the one in place."""
+        return await self._in_place(self._calls.read(reading))
+
+    async def _look(self, reading: Reading[Answer]) -> Answer:
+        return await self._in_place(self._looks.read(reading))
+
+    async def _in_place(self, answering: Awaitable[Answer]) -> Answer:
         try:
-            answer = await self._calls.read(reading)
+            answer = await answering
         except Exception:
             self._writer.refuse_replaced()
             raise
@@ -202,7 +214,7 @@ def _readers(path: Path) -> AsyncEngine:
     readers = create_async_engine(
         file_url("sqlite+aiosqlite", path),
         poolclass=AsyncAdaptedQueuePool,
-        pool_size=_READERS,
+        pool_size=_READERS + _LOOKS,
         max_overflow=0,
         hide_parameters=True,
         connect_args={"timeout": 0.5},

@@ -40,6 +40,10 @@ class SqlStore(ABC):
     async def _write(self, writing: Writing[Answer]) -> Answer: ...
 
     @abstractmethod
+    async def _look(self, reading: Reading[Answer]) -> Answer:
+        """As `_read`, on a connection that no other call takes: sockets must not wait for a slow listing to close."""
+
+    @abstractmethod
     async def create(self, record: NewRecord) -> Record:
         """See `Store`."""
 
@@ -99,7 +103,7 @@ class SqlStore(ABC):
     async def standing(self, ids: Sequence[UUID]) -> Standing:
         """See `Store`."""
         statement, values = self._sql.standing, self._bind(ids=list(ids))
-        rows = await self._read(lambda connection: connection.execute(statement, values).all())
+        rows = await self._look(lambda connection: connection.execute(statement, values).all())
         known = [row for row in rows if row.id is not None]
         live = [(row.id, row.due) for row in known if row.live]
         return Standing(rows[0].now, live, _ends([row for row in known if not row.live]))
