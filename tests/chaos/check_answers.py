@@ -1,11 +1,11 @@
 """Checks of what the clients were told: promises 2 to 5 and 7, call by call."""
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Final
 
-from tests.chaos.history import Call, Effect, History
+from tests.chaos.history import Call, Effect, History, Socket
 from tests.chaos.limits import (
     CALL,
     CLOCKS,
@@ -15,6 +15,7 @@ from tests.chaos.limits import (
     MOSTLY_SERVED,
     OBSERVING,
     STORE_CALLS,
+    TICKETS_LAST,
     UNKNOWN_TAIL,
 )
 from tests.chaos.story import Story, Use
@@ -52,6 +53,22 @@ def present(history: History, told: dict[str, Story]) -> Iterator[Violation]:
         for use in story.uses:
             if not use.alive and not _may_be_dead(history, story, use):
                 yield Violation(4, f"session {story.id}: a {use.what} at {use.begun:.3f} did not find it", use.begun)
+        for use in _tickets_refused(story):
+            if not _may_be_dead(history, story, use):
+                yield Violation(4, f"session {story.id}: the {use.what} at {use.begun:.3f} did not open it", use.begun)
+
+
+def _tickets_refused(story: Story) -> Iterator[Use]:
+    """Tickets that opened nothing. One that met a fault may have been used up by that."""
+    attempts: dict[int, list[Socket]] = defaultdict(list)
+    for socket in story.sockets:
+        if socket.ticket is not None:
+            attempts[socket.ticket].append(socket)
+    for ticket, sockets in attempts.items():
+        if all(socket.opened is None and socket.status == "401" for socket in sockets):
+            begun, ended = sockets[0].begun, max(socket.answered for socket in sockets)
+            if ended - begun < TICKETS_LAST:
+                yield Use(f"ticket {ticket}", begun, ended, alive=False)
 
 
 def _may_be_dead(history: History, story: Story, use: Use) -> bool:

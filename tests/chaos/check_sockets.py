@@ -119,11 +119,11 @@ def silent(history: History, told: dict[str, Story]) -> Iterator[Violation]:
             if socket.late_bytes:
                 yield Violation(2, f"socket {socket.number} was sent {socket.late_bytes} bytes after its close frame")
             for message in socket.messages:
-                if message.echoed is None:
+                # That a message sent after the end has no echo is held by the uses of the session.
+                if message.echoed is None or message.echoed <= over:
                     continue
                 said = f"socket {socket.number} of session {story.id}, ended at {over:.3f}, had an echo"
                 extra = OBSERVING + history.waited(socket.server, over, message.echoed)
-                # That a message sent after the end has no echo is held by `final` and the uses of the session.
                 if message.echoed > over + UNSEEN_WITHIN + extra:
                     yield Violation(2, f"{said} at {message.echoed:.3f}", message.echoed)
                 close = dues.get(socket.number)

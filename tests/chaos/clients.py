@@ -30,7 +30,7 @@ _REFUSED: Final = (401, 404)
 
 # What clients do, and how often of a hundred times.
 _WEIGHTS: Final[dict[str, float]] = {
-    "create": 11,
+    "create": 9,
     "validate": 34,
     "validate a spent token": 8,
     "current": 6,
@@ -38,9 +38,9 @@ _WEIGHTS: Final[dict[str, float]] = {
     "extend": 6,
     "metadata": 6,
     "forget": 4,
-    "end": 1.8,
-    "end_own": 1.8,
-    "end_device": 1.8,
+    "end": 1.5,
+    "end_own": 1.5,
+    "end_device": 1.5,
     "revoke": 0.6,
     "ticket": 1,
     "stats": 3,

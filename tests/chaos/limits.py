@@ -40,6 +40,8 @@ Also what a server in start-up needs to take the calls that wait in its backlog.
 STARVED: Final = 0.5
 """So long without a processor, within the time of one call, a server can run into the deadline of a store call with
 nothing broken. PostgreSQL, which is not measured, shares its fate."""
+TICKETS_LAST: Final = 25.0
+"""A ticket lives for 30 s, of which its answer took some to arrive."""
 LOCKS_LAST: Final = 10.0
 """How long an idle transaction keeps its locks: every connection sets `idle_in_transaction_session_timeout` so."""
 MOSTLY_SERVED: Final = 0.9

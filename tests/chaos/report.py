@@ -21,7 +21,7 @@ from tests.chaos.history import Effect, History
 from tests.chaos.limits import CLOSE_WITHIN, CLOSE_WITHIN_POLLING, OBSERVING
 from tests.chaos.run import Plan
 from tests.chaos.story import stories
-from tests.chaos.timeline import overlap
+from tests.chaos.timeline import had_trouble, overlap
 from tests.chaos.violation import Violation
 
 _PAGE: Final = Path(__file__).with_name("page.md")
@@ -104,11 +104,22 @@ def summary(history: History, plan: Plan, found: list[Violation]) -> dict[str, A
                 overlap(history, ("frozen", "stopped"), longest.server, longest.begun, longest.ended), 3
             ),
         },
+        **_calm(history),
         "longest_undisturbed_call": round(max(undisturbed, default=0.0), 3),
         "kept_waiting": [round(each, 1) for each in history.samples[-1].waited],
         "observer_late": round(max(sample.late for sample in history.samples), 3),
         "active_in_the_end": history.final_live,
     }
+
+
+def _calm(history: History) -> dict[str, int]:
+    """How many calls went to servers without trouble, and how many of those failed all the same."""
+    calm = [
+        call
+        for call in history.calls
+        if not had_trouble(history, call.server, call.begun - history.rules.deadline, call.ended)
+    ]
+    return {"calm_calls": len(calm), "calm_failures": sum(call.outcome in ("failed", "unknown") for call in calm)}
 
 
 def _outcomes(history: History) -> dict[str, dict[str, int]]:
@@ -181,7 +192,16 @@ def page(facts: dict[str, Any]) -> str:
             name: facts[name]
             for name in ("seed", "seconds", "clients", "socket_clients", "sessions", "tokens", "snapshots")
         },
-        **{name: facts[name] for name in ("longest_undisturbed_call", "active_in_the_end", "observer_late")},
+        **{
+            name: facts[name]
+            for name in (
+                "longest_undisturbed_call",
+                "active_in_the_end",
+                "observer_late",
+                "calm_calls",
+                "calm_failures",
+            )
+        },
         **facts["machine"],
         **{name: f"{value:g}" for name, value in facts["rules"].items()},
         **{name: _listed(facts[name]) for name in ("ends", "handshakes", "messages")},

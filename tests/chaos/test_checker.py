@@ -256,6 +256,12 @@ WRONG: list[tuple[str, int, str, Spoiler]] = [
         "did not find it",
         lambda tale: tale.spoil(socket__opened=None, socket__status="401"),
     ),
+    (
+        "a ticket that opens nothing",
+        4,
+        "the ticket 5 at 104.000 did not open it",
+        lambda tale: tale.open(ONE, 0, 104.0, ticket=5, way="ticket", opened=None, status="401"),
+    ),
     ("an end without a cause", 4, "nothing explains it", lambda tale: tale.spoil(end__outcome="failed")),
     ("an end too early", 4, "nothing explains it", lambda tale: tale.row(OTHER, ended=121.0)),
     (
