@@ -18,7 +18,7 @@ from tests.support.polling import eventually
 from tests.support.postgres import PostgresCluster
 
 SERVERS: Final = 3
-RULES: Final = Rules(lifetime=14.0, idle=7.0, max_lifetime=50.0, cap=4, deadline=2.0, connections=12)
+RULES: Final = Rules(lifetime=14.0, idle=7.0, max_lifetime=50.0, cap=4, deadline=2.0, connections=14)
 """Short, so that every way to end comes often: lifetime, idle timeout, cap in time and in number."""
 
 _USERS: Final = 22

@@ -36,6 +36,8 @@ _FORBIDDEN: Final = re.compile(rf"Traceback|CRITICAL|never retrieved|never await
 # and the connection is then lost. Nothing is left behind but this line.
 _HARMLESS: Final = "ConnectionError('unexpected connection_lost() call')"
 _SAMPLE_SECONDS: Final = 0.1
+_OWN_CONNECTIONS: Final = 9
+"""What a server keeps for joined calls and for sockets, besides those that HOLDFAST_CONNECTIONS gives it."""
 
 
 class ServerProcess:
@@ -176,8 +178,7 @@ class World:
             "HOLDFAST_MAX_SESSIONS_PER_USER": str(rules.cap),
             "HOLDFAST_AT_CAP": "evict",
             "HOLDFAST_DEADLINE_SECONDS": str(rules.deadline),
-            # Six for the joined calls and one that listens come besides.
-            "HOLDFAST_CONNECTIONS": str(rules.connections - 7),
+            "HOLDFAST_CONNECTIONS": str(rules.connections - _OWN_CONNECTIONS),
             "HOLDFAST_SWEEP_INTERVAL_SECONDS": "4",
             "HOLDFAST_DRAIN_SECONDS": "1",
             "HOLDFAST_GRACEFUL_SECONDS": "5",
