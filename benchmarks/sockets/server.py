@@ -30,8 +30,10 @@ _BACKLOG = 2048
 SETTINGS = {
     "http": "h11",
     "ws": "websockets-sansio",
-    "ws_per_message_deflate": False,
+    "ws_max_size": 131_072,
     "ws_ping_interval": 20.0,
+    "ws_ping_timeout": 20.0,
+    "ws_per_message_deflate": False,
     "lifespan": "off",
     "log_config": None,
     "access_log": False,

@@ -23,9 +23,9 @@ class Member:
     """One session, the sockets it opened, and what its clients know about it."""
 
     id: str
-    token: str
+    token: str = field(repr=False)
     user: str
-    sockets: list["Talker"] = field(default_factory=list)
+    sockets: list["Talker"] = field(default_factory=list, repr=False)
     acknowledged: int = 0
     """Validates that were answered: handshakes, echoed messages, and those over HTTP."""
     unanswered: int = 0
