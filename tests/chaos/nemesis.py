@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from tests.chaos.history import Effect, Window
@@ -57,6 +58,7 @@ PROCESSES: Final = {
 NETWORK: Final = {
     "cut the store's lines": Kind("store", False, 0.0, 0.0),
     "cut a store's line in the middle": Kind("store", False, 0.3, 0.8),
+    "lose answers of the store": Kind("store", False, 0.5, 2.0),
     "silence the store": Kind("store", False, 0.5, LONGEST),
     "refuse the store": Kind("store", False, 0.5, 3.0),
     "slow the store": Kind("store", False, 1.0, 4.0),
@@ -111,6 +113,7 @@ class Nemesis:
             "end backends": self._end_backends,
             "cut the store's lines": self._cut_store,
             "cut a store's line in the middle": self._cut_store_midway,
+            "lose answers of the store": self._lose_answers,
             "silence the store": self._silence_store,
             "refuse the store": self._refuse_store,
             "slow the store": self._slow_store,
@@ -199,6 +202,15 @@ class Nemesis:
         line = self._world.store_lines[fault.server]
         line.reset_after(1 + fault.dice % 3000, "to_client" if fault.dice % 2 else "to_server")
         await asyncio.sleep(fault.seconds)
+        await line.pass_through()
+
+    async def _lose_answers(self, fault: Fault) -> None:
+        """PostgreSQL does what it is sent, and the connection is reset in place of the answer: five times at most."""
+        line = self._world.store_lines[fault.server]
+        traps = [line.drop_next_answer() for _ in range(1 + fault.dice % 5)]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(fault.seconds):
+                await asyncio.gather(*(trap.sprung.wait() for trap in traps))
         await line.pass_through()
 
     async def _silence_store(self, fault: Fault) -> None:

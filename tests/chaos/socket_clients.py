@@ -89,7 +89,7 @@ class SocketClient:
             way=dice.choice(("bearer", "bearer", "cookie", "ticket")),
             names_id=dice.random() < 0.5,
             twice=dice.random() < 0.4,
-            pace=_SILENT if dice.random() < 0.2 else dice.uniform(0.2, 2.0),
+            pace=_SILENT if dice.random() < 0.35 else dice.uniform(0.2, 2.0),
             lasts=dice.expovariate(1 / 25.0),
         )
 

@@ -153,7 +153,7 @@ class World:
         self.postgres = postgres
         self.count = count
         self._address = address
-        self.store_lines = [FaultProxy(address, protocol="raw", seed=number) for number in range(count)]
+        self.store_lines = [FaultProxy(address, seed=number) for number in range(count)]
         self.push_lines = [FaultProxy(address, protocol="raw", seed=number) for number in range(count)]
         self.servers = [ServerProcess(number, folder, self._environment(number, address)) for number in range(count)]
         self._clock_offsets: list[float] = []
