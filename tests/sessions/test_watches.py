@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -220,6 +221,48 @@ async def test_each_session_ends_when_it_is_due(
     end = await asyncio.wait_for(going_on.end, 10)
     assert (end.id, end.reason) == (second.id, "expired")
     assert first.id != second.id
+
+
+async def many_attached(sessions: SessionManager, number: int) -> list[Attachment]:
+    """Attachments to so many sessions, each looked at."""
+    made = [await sessions.get_by_id((await sessions.create_session()).id) for _ in range(number)]
+    attachments = [sessions.watches.attach(each) for each in made if each is not None]
+    await eventually(lambda: all(each.due is not None for each in attachments), what="all are looked at")
+    return attachments
+
+
+async def test_what_was_let_go_of_leaves_no_plans(sessions: SessionManager, clock: MovableClock) -> None:
+    """I-12: when a session is due, long after its socket has gone, is not remembered until then."""
+    for attachment in await many_attached(sessions, 3000):
+        attachment.close()
+    await attached(sessions, clock)
+    assert len(sessions.watches._due) == 1
+
+
+def moved_on(attachments: list[Attachment], due: datetime | None) -> bool:
+    """Whether the look has come that puts all of them off by a second."""
+    assert due is not None
+    return all(each.due is not None and each.due - due > timedelta(seconds=0.5) for each in attachments)
+
+
+async def test_a_time_that_moves_on_leaves_no_plans(store: HintingStore, clock: MovableClock) -> None:
+    """I-12: with an idle timeout each message puts off when its session is due; the times before are forgotten."""
+    async with SessionManager(store, clock=clock, sweep_interval=None, idle_timeout=3600) as sessions:
+        attachments = await many_attached(sessions, 500)
+        for _ in range(6):
+            clock.advance(1)
+            for attachment in attachments:
+                assert await sessions.validate_by_id(attachment.session_id)
+            first = attachments[0].due
+            store.hint(None)
+            await eventually(partial(moved_on, attachments, first), what="all are looked at again")
+        assert len(sessions.watches._due) <= 2000
+        await clock.until_sleeping()
+        clock.advance(3599)
+        await clock.until_sleeping()
+        assert not any(attachment.end.done() for attachment in attachments)
+        clock.advance(2)
+        await asyncio.wait_for(asyncio.gather(*(attachment.end for attachment in attachments)), 10)
 
 
 async def test_an_open_manager_is_needed() -> None:

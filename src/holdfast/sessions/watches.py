@@ -295,11 +295,18 @@ class Watches:
             if attended.due_at is None or abs(attended.due_at - due_at) > _DUE_TOLERANCE_SECONDS:
                 heapq.heappush(self._due, (due_at, id))
                 attended.due_at = due_at
+        self._forget_old_plans()
         self.over(standing.ended)
         for end in standing.ended:
             gone.pop(UUID(end.id), None)
         # Of these the store has no trace: they were erased, with their user, or deleted long after their end.
         self.over(End(str(id), attended.user_id, "revoked", standing.now) for id, attended in gone.items())
+
+    def _forget_old_plans(self) -> None:
+        """Make the heap anew once most of it is about sessions that were let go of, or that are due later by now."""
+        if len(self._due) > 2 * len(self._attended) + _CHUNK:
+            self._due = [(each.due_at, id) for id, each in self._attended.items() if each.due_at is not None]
+            heapq.heapify(self._due)
 
 
 def _answer(attended: _Attended, error: StoreUnavailable | None) -> None:
