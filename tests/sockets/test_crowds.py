@@ -51,7 +51,7 @@ def counts_in(place: Place) -> dict[str, tuple[int, str | None]]:
     "number", [1_000, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)], id="10000")]
 )
 async def test_thousands_of_sockets_live_in_one_process(process_place: Place, tmp_path: Path, number: int) -> None:
-    """Promise 6: each of a server's thousands of sockets answers, and all hear of the restart when it is told to stop."""
+    """Promise 6: all of a server's thousands of sockets answer, and all hear of the restart when it is told to stop."""
     assert room_for_sockets(number) == number, "the hard limit on open files is too low here"
     crowd = Crowd(random.Random(1))
     settings = {
