@@ -15,10 +15,12 @@ from websockets.exceptions import InvalidStatus
 
 from holdfast import SessionManager
 from holdfast.memory import MemoryStore
+from holdfast.sessions.session import End
 from holdfast.web.guard import SocketGuard
 from holdfast.web.guard_options import GuardOptions
-from holdfast.web.guarded_socket import GuardedSocket
+from holdfast.web.guarded_socket import GuardedSocket, SocketClosed
 from tests.security.test_canary import holds
+from tests.support.polling import eventually
 from tests.web.sockets.site import ALLOWED, ORIGIN, ending, serving
 
 
@@ -131,3 +133,35 @@ async def test_uvicorns_own_log_names_no_token(caplog: pytest.LogCaptureFixture)
     assert "session-0815" not in caplog.text
     # What is no secret stays.
     assert any("room=7" in line for line in lines)
+
+
+async def test_an_end_that_is_known_counts_before_anybody_was_told() -> None:
+    """S-44: in the very step in which this process learns of the end, nothing is sent and nothing is passed on."""
+    sent: list[str] = []
+    outcomes: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        session = GuardedSocket.of(scope).session
+        assert session is not None
+        # The store is asked first, or the end would be found out by the look that follows every attachment.
+        await eventually(lambda: len(manager.watches) == 1, what="it is attached")
+        manager.watches.over([End(session.id, session.user_id, "revoked", session.expires_at)])
+        with pytest.raises(SocketClosed):
+            await send({"type": "websocket.send", "text": "too late"})
+        outcomes.append(await receive())
+
+    async def receiving() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def sending(message: Any) -> None:
+        sent.append(message["type"])
+
+    async with SessionManager(MemoryStore(), sweep_interval=None) as manager:
+        new = await manager.create_session("u1")
+        headers = [(b"authorization", f"Bearer {new.token}".encode())]
+        scope = {"type": "websocket", "path": "/", "headers": headers, "client": None}
+        await SocketGuard(manager)(app)(scope, receiving, sending)
+    assert sent == ["websocket.accept", "websocket.close"]
+    assert outcomes == [{"type": "websocket.disconnect", "code": 4403, "reason": "revoked"}]

@@ -9,6 +9,7 @@ from websockets.asyncio.client import ClientConnection
 
 from holdfast.sessions.session import EndReason
 from holdfast.web.guard_options import GuardOptions
+from holdfast.web.guarded_socket import GuardedSocket
 from tests.support.polling import eventually
 from tests.web.sockets.blocking import block
 from tests.web.sockets.site import ALLOWED, Site, ending, nothing_left, refusal, site
@@ -174,33 +175,39 @@ async def test_nothing_is_delivered_after_the_decision() -> None:
 
 
 async def test_a_message_that_waits_to_be_sent_is_taken_back() -> None:
-    """S-44: a send that the client holds up at the moment of the decision is not sent afterwards."""
+    """S-44: a send that the client holds up at the moment of the decision is not sent when the client reads on."""
     blocked = asyncio.Event()
+    sent: list[int] = []
     outcomes: list[str] = []
+    sockets: list[GuardedSocket] = []
 
     async def flood(websocket: WebSocket) -> None:
         await websocket.accept()
-        block = "x" * 100_000
+        sockets.append(GuardedSocket.of(websocket.scope))
         try:
-            for _ in range(1000):
-                try:
-                    async with asyncio.timeout(0.5):
-                        await asyncio.shield(sending := asyncio.ensure_future(websocket.send_text(block)))
-                except TimeoutError:
+            for number in count():
+                sending = asyncio.ensure_future(websocket.send_text(f"{number} " + "x" * 60_000))
+                done, _ = await asyncio.wait((sending,), timeout=0.5)
+                if not done:
                     blocked.set()
-                    await sending
+                await sending
+                sent.append(number)
         except WebSocketDisconnect:
             outcomes.append("refused")
 
     async with site(prepare=lambda made: made.handle("/flood", flood)) as served:
         new = await served.manager.create_session("u1")
-        async with served.connect("/flood", token=new.token, max_queue=1, close_timeout=1) as client:
+        async with served.connect("/flood", token=new.token, max_queue=1) as client:
             await blocked.wait()
             await served.manager.end_session(new.id)
-            await eventually(lambda: outcomes == ["refused"], what="the application is told")
-            await nothing_left(served)
-            # It reads only now: what had been sent before, and then the connection's end.
-            assert (await ending(client))[0] in {1006, 4403}
+            await eventually(lambda: sockets[0].closing is not None, what="the decision")
+            before = list(sent)
+            # It reads on at once, so that the close frame finds room before the connection is dropped.
+            code, reason, received = await ending(client)
+            assert (code, reason) == (4403, "revoked")
+            assert [int(str(text).partition(" ")[0]) for text in received] == before
+            assert outcomes == ["refused"]
+        await nothing_left(served)
 
 
 async def test_the_application_hears_of_the_close_in_the_usual_way() -> None:

@@ -11,9 +11,10 @@ import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from holdfast.sessions.errors import InvalidArgument
-from holdfast.web import closing
+from holdfast.web import closing, wire
 from holdfast.web.closing import Closing
 from holdfast.web.guard_options import GuardOptions
+from holdfast.web.guarded_socket import GuardedSocket
 from tests.support.polling import eventually
 from tests.web.sockets.site import ALLOWED, Site, ending, refusal, site
 
@@ -174,11 +175,44 @@ async def test_a_reader_that_never_reads_is_cut_off_and_memory_stays_flat() -> N
         assert served.guard.open_sockets == 20
         await eventually(lambda: len(ended) == 20, what="all are cut off")
         await eventually(lambda: served.guard.open_sockets == 0, what="their places are free")
+        # Dropped, not only closed: nothing waits for readers that never read.
+        await eventually(lambda: connections(served) == 0, what="their connections are gone", deadline=5)
         grown = process.memory_info().rss - before
         assert grown < 40 * 1024 * 1024, f"{grown / 1_048_576:.0f} MiB for 20 readers that never read"
         assert served.counts.closed == [1013] * 20
         for client in clients:
             client.transport.abort()
+
+
+def connections(served: Site) -> int:
+    """How many connections the server's side has."""
+    mine = psutil.Process().net_connections("tcp")
+    return sum(each.laddr.port == served.port and each.status != psutil.CONN_LISTEN for each in mine)
+
+
+async def test_a_client_that_leaves_its_close_unread_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F-33: a close that fits into the server's buffer, and that the client never takes out of it."""
+    monkeypatch.setattr(wire, "_LINGER_SECONDS", 0.5)
+    filled = asyncio.Event()
+
+    async def fill(websocket: WebSocket) -> None:
+        await websocket.accept()
+        transport = GuardedSocket.of(websocket.scope)._wire.send.__self__.transport  # type: ignore[attr-defined]  # a method of uvicorn's
+        # Into the server's own buffer, but not to the mark from which on it makes everybody wait.
+        while transport.get_write_buffer_size() == 0:
+            await websocket.send_bytes(b"x" * 30_000)
+        filled.set()
+        await websocket.receive()
+
+    async with site(prepare=lambda made: made.handle("/fill", fill)) as served:
+        new = await served.manager.create_session("u1")
+        client = await served.connect("/fill", token=new.token, max_queue=1).__aenter__()
+        client.transport.pause_reading()
+        await filled.wait()
+        await served.manager.end_session(new.id)
+        await eventually(lambda: served.counts.closed == [4403], what="the close is written")
+        await eventually(lambda: connections(served) == 0, what="the connection is gone", deadline=5)
+        client.transport.abort()
 
 
 async def test_only_so_many_messages_wait_for_a_slow_reader() -> None:
@@ -216,6 +250,26 @@ async def test_a_client_that_does_not_answer_the_close_is_dropped() -> None:
         await served.manager.end_session(new.id)
         await eventually(lambda: served.guard.open_sockets == 0, what="its place is free")
         client.transport.abort()
+
+
+async def test_a_drain_closes_everything_and_lets_nobody_in() -> None:
+    """F-27: open sockets get 1012, new handshakes are told to come back, and so is one that was under way."""
+    async with site() as served:
+        new = await served.manager.create_session("u1")
+        clients = await open_sockets(served, 5, token=new.token)
+        fault = served.store.stall("touch")
+        late = asyncio.ensure_future(refusal(served.connect(token=new.token)))
+        await fault.arrived.wait()
+        draining = asyncio.ensure_future(served.guard.drain(0.2))
+        assert [await ending(client) for client in clients] == [(1012, "restart", [])] * 5
+        fault.release()
+        for response in (await late, await refusal(served.connect(token=new.token))):
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        await draining
+        assert served.guard.open_sockets == 0
+        assert served.counts.refused == ["restart", "restart"]
+        # Nothing is left to wait for.
+        await served.guard.drain(3600)
 
 
 def test_every_reason_is_a_short_fixed_word() -> None:
