@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 from benchmarks.sockets.child import obey
 from holdfast import SessionManager
 from holdfast.sessions.store import StoreOptions
-from holdfast.web.guard import SocketGuard
+from holdfast.sockets.guard import SocketGuard
 from tests.support.ports import LOOPBACK
 
 _BACKLOG = 2048

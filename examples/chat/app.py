@@ -16,11 +16,9 @@ from examples.chat.room import Member, Room
 from holdfast import Session, SessionManager
 from holdfast.server.app import create_app, guard_options_of, session_cookie_of
 from holdfast.settings import Settings
-from holdfast.web.client import client_route
-from holdfast.web.dependencies import current_session, optional_session, socket_session, visitor
-from holdfast.web.guard import SocketGuard
-from holdfast.web.middleware import HoldfastMiddleware
-from holdfast.web.visitor import Visitor
+from holdfast.sockets import SocketGuard, client_route, socket_session
+from holdfast.web import HoldfastMiddleware, Visitor
+from holdfast.web.dependencies import current_session, optional_session, visitor
 
 WARN_SECONDS = 60
 LONGEST_NAME = 40

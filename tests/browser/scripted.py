@@ -10,7 +10,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from holdfast.web.client import CLIENT_PATH, client_source
+from holdfast.sockets.client import CLIENT_PATH, client_source
 from tests.support.ports import LOOPBACK
 
 _PAGE = b"<!DOCTYPE html><html lang=en><title>client</title><link rel=icon href=data:,><p>The client's page.</p></html>"

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from playwright.async_api import Page, expect
 
-from holdfast.web.client import client_source
+from holdfast.sockets.client import client_source
 from tests.browser.conftest import Visit
 from tests.browser.rules import MEANINGS
 from tests.cli.command import environment

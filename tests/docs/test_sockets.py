@@ -15,15 +15,15 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from holdfast import SessionManager
+from holdfast.sockets.guard import SocketGuard
+from holdfast.sockets.guard_options import GuardOptions
 from holdfast.web import closing
 from holdfast.web.closing import Closing
-from holdfast.web.guard import SocketGuard
-from holdfast.web.guard_options import GuardOptions
 from tests.docs.pages import ROOT, blocks, page
 from tests.docs.test_web_kit import load
+from tests.sockets.guard.site import ending, serving
 from tests.support.polling import eventually
 from tests.support.ports import LOOPBACK, free_port
-from tests.web.sockets.site import ending, serving
 
 GUARDING = "how-to/guard-a-websocket.md"
 DRAINING = "how-to/drain.md"

@@ -3,8 +3,8 @@
 import asyncio
 
 from holdfast.server.lag import LoopLag
+from tests.sockets.guard.blocking import block
 from tests.support.polling import eventually
-from tests.web.sockets.blocking import block
 
 
 async def test_a_blocked_loop_shows_in_its_lag() -> None:

@@ -17,8 +17,8 @@ from holdfast import Session
 from holdfast.server.app import create_app, guard_options_of
 from holdfast.server.run import serve
 from holdfast.settings import Settings
-from holdfast.web.dependencies import socket_session
-from holdfast.web.guard import SocketGuard
+from holdfast.sockets import socket_session
+from holdfast.sockets.guard import SocketGuard
 from holdfast.web.middleware import HoldfastMiddleware
 
 

@@ -10,7 +10,7 @@ from starlette.routing import Match, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from holdfast.web.guard import SocketGuard
+from holdfast.sockets.guard import SocketGuard
 
 
 class _Route(WebSocketRoute):

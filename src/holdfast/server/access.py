@@ -8,7 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.server.metrics import Metrics
-from holdfast.web.guarded_socket import SOCKET_KEY
+from holdfast.sockets.guarded_socket import SOCKET_KEY
 from holdfast.web.responses import error_answer
 
 log = logging.getLogger("holdfast.access")

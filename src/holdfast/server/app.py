@@ -22,9 +22,9 @@ from holdfast.server.version import package_version
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import SessionManager
 from holdfast.settings import Settings
+from holdfast.sockets.guard import SocketGuard
+from holdfast.sockets.guard_options import GuardOptions
 from holdfast.web.cookies import DEFAULT_NAME, DEVELOPMENT_NAME, CookieOptions
-from holdfast.web.guard import SocketGuard
-from holdfast.web.guard_options import GuardOptions
 from holdfast.web.limits import BodyLimit
 from holdfast.web.origins import Origins
 from holdfast.web.responses import error_answer

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.sessions.tokens import TOKEN_PATTERN
-from holdfast.web.connection import remember_connection
+from holdfast.sockets.connection import remember_connection
 
 HEADER: Final = "X-Correlation-ID"
 current: Final[ContextVar[str]] = ContextVar("holdfast_correlation_id", default="-")

@@ -24,7 +24,7 @@ from holdfast.server.health import Readiness
 from holdfast.server.logging import configure
 from holdfast.sessions.errors import InvalidArgument, StoreRefused
 from holdfast.settings import Settings
-from holdfast.web.guard import SocketGuard
+from holdfast.sockets.guard import SocketGuard
 
 log = logging.getLogger("holdfast.server")
 

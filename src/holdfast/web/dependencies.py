@@ -1,4 +1,4 @@
-"""The visitor and its session as FastAPI dependencies, for HTTP routes and WebSocket routes.
+"""The visitor and its session as FastAPI dependencies. For WebSockets there is `holdfast.sockets.socket_session`.
 
     @app.get("/me")
     async def me(session: Annotated[Session, Depends(current_session)]) -> dict[str, str | None]: …
@@ -13,12 +13,10 @@ from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBearer
 from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
-from starlette.websockets import WebSocket
 
 from holdfast.sessions.session import Session
 from holdfast.web.cookies import DEFAULT_NAME
 from holdfast.web.errors import NoSession
-from holdfast.web.guarded_socket import GuardedSocket
 from holdfast.web.visitor import Visitor
 
 
@@ -65,14 +63,3 @@ async def current_session(session: Annotated[Session | None, Depends(optional_se
     if session is None:
         raise NoSession("the request has no live session")
     return session
-
-
-async def socket_session(websocket: WebSocket) -> Session:
-    """The live session of a WebSocket handshake, checked before it is accepted; the socket lives as long as it does.
-
-    The handshake is refused when there is none, when the page is not of an allowed origin, when the path names
-    another session, and when there are too many sockets. Starlette's endpoints may call it themselves.
-
-    Needs `HoldfastMiddleware` with `sockets=SocketGuard(…)`; raises `RuntimeError` without it.
-    """
-    return await GuardedSocket.of(websocket.scope).admit()

@@ -8,11 +8,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection
 
 from holdfast.sessions.session import EndReason
-from holdfast.web.guard_options import GuardOptions
-from holdfast.web.guarded_socket import GuardedSocket
+from holdfast.sockets.guard_options import GuardOptions
+from holdfast.sockets.guarded_socket import GuardedSocket
+from tests.sockets.guard.blocking import block
+from tests.sockets.guard.site import ALLOWED, Site, ending, nothing_left, refusal, site
 from tests.support.polling import eventually
-from tests.web.sockets.blocking import block
-from tests.web.sockets.site import ALLOWED, Site, ending, nothing_left, refusal, site
 
 
 async def test_a_socket_echoes_while_its_session_lives() -> None:

@@ -11,12 +11,13 @@ import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from holdfast.sessions.errors import InvalidArgument
-from holdfast.web import closing, wire
+from holdfast.sockets import wire
+from holdfast.sockets.guard_options import GuardOptions
+from holdfast.sockets.guarded_socket import GuardedSocket
+from holdfast.web import closing
 from holdfast.web.closing import Closing
-from holdfast.web.guard_options import GuardOptions
-from holdfast.web.guarded_socket import GuardedSocket
+from tests.sockets.guard.site import ALLOWED, Site, ending, refusal, site
 from tests.support.polling import eventually
-from tests.web.sockets.site import ALLOWED, Site, ending, refusal, site
 
 
 def options(**changes: Any) -> GuardOptions:
@@ -130,7 +131,7 @@ async def test_sockets_of_the_process_are_limited() -> None:
 
 
 async def test_a_storm_of_handshakes_is_bounded() -> None:
-    """F-29: while the store is slow only so many handshakes wait for it; the others are told at once to come back."""
+    """F-29, S-42: so many handshakes may wait for a slow store, none unauthenticated beyond; others are told at once."""
     async with site(options(max_handshakes=10)) as served:
         new = await served.manager.create_session("u1")
         faults = [served.store.stall("touch", at=each) for each in range(1, 11)]

@@ -7,9 +7,9 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
+from holdfast.sockets.connection import abort_of
+from holdfast.sockets.handshake import denial
 from holdfast.web.closing import Closing
-from holdfast.web.connection import abort_of
-from holdfast.web.handshake import denial
 
 log = logging.getLogger("holdfast.web")
 

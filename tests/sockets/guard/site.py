@@ -17,11 +17,11 @@ from websockets.http11 import Response
 
 from holdfast import Session, SessionManager
 from holdfast.memory import MemoryStore
+from holdfast.sockets import socket_session
+from holdfast.sockets.guard import SocketGuard
+from holdfast.sockets.guard_options import GuardOptions
 from holdfast.testing import FaultyStore, MovableClock
 from holdfast.web.cookies import CookieOptions
-from holdfast.web.dependencies import socket_session
-from holdfast.web.guard import SocketGuard
-from holdfast.web.guard_options import GuardOptions
 from holdfast.web.middleware import HoldfastMiddleware
 from holdfast.web.origins import Origins
 from tests.support.polling import eventually

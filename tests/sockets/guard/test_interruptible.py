@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from holdfast.web.interruptible import Interruptible
+from holdfast.sockets.interruptible import Interruptible
 
 
 async def test_a_wait_is_left_and_nothing_after_it_runs() -> None:

@@ -12,9 +12,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from holdfast import Overloaded, Session, StoreUnavailable
 from holdfast.sessions.watches import FRESH_SECONDS
-from holdfast.web.guard_options import Authorize, GuardOptions
+from holdfast.sockets.guard_options import Authorize, GuardOptions
+from tests.sockets.guard.site import ALLOWED, Site, ending, site
 from tests.support.polling import eventually
-from tests.web.sockets.site import ALLOWED, Site, ending, site
 
 
 def options(**changes: Any) -> GuardOptions:

@@ -9,6 +9,9 @@ from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import Session
 from holdfast.sessions.watches import Attachment
+from holdfast.sockets.expiry_notice import asks_to_extend, extended
+from holdfast.sockets.guard_options import Authorize, GuardOptions
+from holdfast.sockets.message_rate import MessageRate
 from holdfast.web.closing import (
     INTERNAL,
     REFUSED,
@@ -19,9 +22,6 @@ from holdfast.web.closing import (
     closing_of_end,
     closing_of_error,
 )
-from holdfast.web.expiry_notice import asks_to_extend, extended
-from holdfast.web.guard_options import Authorize, GuardOptions
-from holdfast.web.message_rate import MessageRate
 
 log = logging.getLogger("holdfast.web")
 

@@ -14,20 +14,21 @@ from contextlib import suppress
 from typing import Final
 
 from starlette.types import Message, Scope
+from starlette.websockets import WebSocket
 
 from holdfast.sessions.errors import StoreUnavailable
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import End, Session
 from holdfast.sessions.watches import Attachment
+from holdfast.sockets.expiry_notice import give_notice
+from holdfast.sockets.guard_options import GuardOptions
+from holdfast.sockets.handshake import HandshakeRefused, harmless_acceptance, hide_secrets, session_of
+from holdfast.sockets.inspection import Inspection
+from holdfast.sockets.interruptible import Interruptible
+from holdfast.sockets.registry import Full, Place, SocketObserver, Sockets
+from holdfast.sockets.wire import Wire
 from holdfast.web.closing import ABNORMAL, RESTART, TOO_SLOW, Closing, closing_of_end, closing_of_error
-from holdfast.web.expiry_notice import give_notice
-from holdfast.web.guard_options import GuardOptions
-from holdfast.web.handshake import HandshakeRefused, harmless_acceptance, hide_secrets, session_of
-from holdfast.web.inspection import Inspection
-from holdfast.web.interruptible import Interruptible
 from holdfast.web.limits import client_address
-from holdfast.web.sockets import Full, Place, SocketObserver, Sockets
-from holdfast.web.wire import Wire
 
 SOCKET_KEY: Final = "holdfast.socket"
 """Where a scope holds its guarded socket."""
@@ -368,3 +369,16 @@ class GuardedSocket:
         self._sockets.leave(self._admitted.place)
         self._observer.socket_closed(self._closing.code)
         self._wire.drop_later()
+
+
+async def socket_session(websocket: WebSocket) -> Session:
+    """The live session of a WebSocket handshake, checked before it is accepted; the socket lives as long as it does.
+
+        async def chat(websocket: WebSocket, session: Annotated[Session, Depends(socket_session)]) -> None: …
+
+    The handshake is refused when there is none, when the page is not of an allowed origin, when the path names
+    another session, and when there are too many sockets. Starlette's endpoints call it themselves.
+
+    Needs `HoldfastMiddleware` with `sockets=SocketGuard(…)`; raises `RuntimeError` without it.
+    """
+    return await GuardedSocket.of(websocket.scope).admit()

@@ -16,12 +16,12 @@ from starlette.websockets import WebSocketDisconnect
 
 from holdfast.sessions.errors import StoreUnavailable
 from holdfast.sessions.manager import SessionManager
+from holdfast.sockets.guard_options import GuardOptions
+from holdfast.sockets.guarded_socket import SOCKET_KEY, GuardedSocket, SocketClosed
+from holdfast.sockets.handshake import HandshakeRefused
+from holdfast.sockets.registry import SocketObserver, Sockets, Unobserved
+from holdfast.sockets.wire import Wire
 from holdfast.web.closing import DONE, closing_of_error
-from holdfast.web.guard_options import GuardOptions
-from holdfast.web.guarded_socket import SOCKET_KEY, GuardedSocket, SocketClosed
-from holdfast.web.handshake import HandshakeRefused
-from holdfast.web.sockets import SocketObserver, Sockets, Unobserved
-from holdfast.web.wire import Wire
 
 log = logging.getLogger("holdfast.web")
 

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from holdfast.web.client import CLIENT_PATH, client_route, client_source
+from holdfast.sockets.client import CLIENT_PATH, client_route, client_source
 from tests.browser.rules import BACKOFFS, MEANINGS, TELLS_BACKOFFS, TELLS_MEANINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +92,7 @@ def test_the_wheel_has_it(tmp_path: Path) -> None:
     )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        assert archive.read("holdfast/web/client.js") == client_source()
+        assert archive.read("holdfast/sockets/client.js") == client_source()
 
 
 @pytest.mark.skipif(NODE is None, reason="Node.js is not here; tests/browser holds the same rules in a browser")

@@ -20,6 +20,7 @@ from holdfast.sessions.ids import parse_id
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import Session
 from holdfast.sessions.tokens import TOKEN_PATTERN
+from holdfast.sockets.guard_options import GuardOptions
 from holdfast.web.closing import (
     FORBIDDEN,
     OVERLOADED,
@@ -31,7 +32,6 @@ from holdfast.web.closing import (
     closing_of_error,
 )
 from holdfast.web.credential import credential_of
-from holdfast.web.guard_options import GuardOptions
 from holdfast.web.responses import NO_STORE, RETRY_AFTER_SECONDS, Refusal, correlation_id, unauthenticated
 
 log = logging.getLogger("holdfast.web")

@@ -16,12 +16,12 @@ from websockets.exceptions import InvalidStatus
 from holdfast import SessionManager
 from holdfast.memory import MemoryStore
 from holdfast.sessions.session import End
-from holdfast.web.guard import SocketGuard
-from holdfast.web.guard_options import GuardOptions
-from holdfast.web.guarded_socket import GuardedSocket, SocketClosed
+from holdfast.sockets.guard import SocketGuard
+from holdfast.sockets.guard_options import GuardOptions
+from holdfast.sockets.guarded_socket import GuardedSocket, SocketClosed
 from tests.security.test_canary import holds
+from tests.sockets.guard.site import ALLOWED, ORIGIN, ending, serving
 from tests.support.polling import eventually
-from tests.web.sockets.site import ALLOWED, ORIGIN, ending, serving
 
 
 async def bare(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,8 +11,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from holdfast.sessions.tokens import new_ticket, new_token
-from holdfast.web.guard_options import GuardOptions
-from tests.web.sockets.site import ALLOWED, COOKIE, ORIGIN, Site, ending, nothing_left, refusal, site
+from holdfast.sockets.guard_options import GuardOptions
+from tests.sockets.guard.site import ALLOWED, COOKIE, ORIGIN, Site, ending, nothing_left, refusal, site
 
 BROWSER = GuardOptions(origins=ALLOWED, browser_codes=True)
 IN_URL = GuardOptions(origins=ALLOWED, allow_token_in_url=True)

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Final, Protocol
 
 from holdfast.sessions.session import Session
+from holdfast.sockets.guard_options import GuardOptions
 from holdfast.web.closing import OVERLOADED, RESTART, TOO_MANY, Closing
-from holdfast.web.guard_options import GuardOptions
 
 # A step of the drain. Finer would be a wake-up for each of ten thousand sockets, and no client could tell.
 _STEP_SECONDS: Final = 0.05
