@@ -89,7 +89,7 @@ def test_every_error_of_the_interface_is_described() -> None:
     }
     raised = {
         match
-        for folder in ("api", "web")
+        for folder in ("api", "sockets", "web")
         for file in (source / folder).glob("*.py")
         for match in re.findall(r'Refusal\(\s*(\d{3}), "(\w+)"', file.read_text(encoding="utf-8"))
     }

@@ -101,7 +101,7 @@ def test_the_wheel_has_it(tmp_path: Path) -> None:
 )
 def test_its_rules_outside_a_browser(tells: str, cases: dict[str, object]) -> None:
     """The pauses and what each close code means are plain functions, which need no browser."""
-    address = json.dumps(Path(str(files("holdfast.web"))).joinpath("client.js").as_uri())
+    address = json.dumps(Path(str(files("holdfast.sockets"))).joinpath("client.js").as_uri())
     # As text: this file ends in .js and has no package beside it that says what kind of script it is.
     program = f"""
         import {{ readFileSync }} from "node:fs";

@@ -33,7 +33,7 @@ def client_route(path: str = CLIENT_PATH) -> Route:
 @cache
 def client_source() -> bytes:
     """The text of the client, for applications that put it into a bundle or behind a server of their own."""
-    return (files("holdfast.web") / "client.js").read_bytes()
+    return (files("holdfast.sockets") / "client.js").read_bytes()
 
 
 @cache

@@ -13,7 +13,7 @@ from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.manager import SessionManager
 from holdfast.web.responses import timestamp
 
-log = logging.getLogger("holdfast.web")
+log = logging.getLogger("holdfast.sockets")
 
 _EXTEND: Final = {"holdfast": "extend"}
 _LONGEST_REQUEST: Final = 64

@@ -23,7 +23,7 @@ from holdfast.sockets.registry import SocketObserver, Sockets, Unobserved
 from holdfast.sockets.wire import Wire
 from holdfast.web.closing import DONE, closing_of_error
 
-log = logging.getLogger("holdfast.web")
+log = logging.getLogger("holdfast.sockets")
 
 DRAIN_SECONDS: Final = 5.0
 

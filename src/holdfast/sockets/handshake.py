@@ -34,7 +34,7 @@ from holdfast.web.closing import (
 from holdfast.web.credential import credential_of
 from holdfast.web.responses import NO_STORE, RETRY_AFTER_SECONDS, Refusal, correlation_id, unauthenticated
 
-log = logging.getLogger("holdfast.web")
+log = logging.getLogger("holdfast.sockets")
 
 TICKET_PARAMETER: Final = "ticket"
 HIDDEN: Final = "hidden"

@@ -23,7 +23,7 @@ from holdfast.web.closing import (
     closing_of_error,
 )
 
-log = logging.getLogger("holdfast.web")
+log = logging.getLogger("holdfast.sockets")
 
 
 class Inspection:

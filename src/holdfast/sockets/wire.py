@@ -11,7 +11,7 @@ from holdfast.sockets.connection import abort_of
 from holdfast.sockets.handshake import denial
 from holdfast.web.closing import Closing
 
-log = logging.getLogger("holdfast.web")
+log = logging.getLogger("holdfast.sockets")
 
 _GOODBYE_SECONDS: Final = 1.0
 """How long a close frame may wait for room in the connection's buffer before the connection is dropped."""
