@@ -15,14 +15,14 @@ def durable(history: History, told: dict[str, Story]) -> Iterator[Violation]:
     for snapshot in history.snapshots:
         at_rest = snapshot is history.snapshots[-1]
         for story in told.values():
-            for what in _lost(story, snapshot, at_rest=at_rest):
+            for what in _lost(story, snapshot, history.rules.idle, at_rest=at_rest):
                 yield Violation(1, f"session {story.id} {snapshot.why}: {what}", snapshot.begun)
     for before, after in pairwise(history.snapshots):
         for id, row in before.rows.items():
             yield from _gone_back(row, after.rows.get(id), after)
 
 
-def _lost(story: Story, snapshot: Snapshot, *, at_rest: bool) -> Iterator[str]:
+def _lost(story: Story, snapshot: Snapshot, idle: float, *, at_rest: bool) -> Iterator[str]:
     row, by = snapshot.rows.get(story.id), snapshot.begun
     if row is None:
         if story.created is not None and story.created.ended < by:
@@ -30,7 +30,10 @@ def _lost(story: Story, snapshot: Snapshot, *, at_rest: bool) -> Iterator[str]:
         return
     if row.user != story.user:
         yield f"it was made for {story.user}, and belongs to {row.user}"
-    if story.known_gone() < by and row.ended is None:
+    # What had run out by itself when its user was revoked was over already, and the sweep notes it later.
+    over = min(row.expires, row.active + idle)
+    ended = any(gone.known < by and (gone.found or gone.known < over) for gone in story.gone)
+    if ended and row.ended is None:
         yield "its end was acknowledged, and it has not ended"
     expiry = story.known_expiry(by)
     if row.expires < expiry - CLOCKS:
@@ -77,7 +80,7 @@ def _gone_back(row: Row, now: Row | None, after: Snapshot) -> Iterator[Violation
 
 
 def caused(history: History, told: dict[str, Story]) -> Iterator[Violation]:
-    """Nothing is stored that nobody asked for: no session (promise 3), no end (promises 2 and 4)."""
+    """Nothing is stored that nobody asked for, or that certainly failed: no session, no end, no change."""
     made_by = {call.number: call for call in history.calls if call.kind == "create"}
     creates: dict[str | None, list[Call]] = defaultdict(list)
     for call in made_by.values():
@@ -92,6 +95,19 @@ def caused(history: History, told: dict[str, Story]) -> Iterator[Violation]:
             yield Violation(3, f"call {maker.number} made session {story.id} besides {maker.session}", row.created)
         if row.ended is not None and not _has_cause(history, story, row, row.ended, creates[story.user]):
             yield Violation(4, f"session {story.id} ended ({row.reason}), and nothing explains it", row.ended)
+        for what in _uncaused(story, row):
+            yield Violation(1, f"session {story.id}: {what}")
+
+
+def _uncaused(story: Story, row: Row) -> Iterator[str]:
+    told = story.known_expiry(float("inf"))
+    perhaps = story.created is None or any(call.outcome in ("unknown", "hung") for call in story.extensions)
+    if row.expires > told + CLOCKS and not perhaps:
+        yield f"it expires {row.expires - told:.3f} s after what anybody was told"
+    for key, value in row.metadata.items():
+        wanted = {call.value for call in story.updates if call.key == key and call.outcome in MAY_BE_DONE}
+        if key != "by" and value not in wanted:
+            yield f"{key} is {value}, and no call that may have been done set it so"
 
 
 def _has_cause(history: History, story: Story, row: Row, ended: float, creates: list[Call]) -> bool:

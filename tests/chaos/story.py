@@ -42,6 +42,8 @@ class Gone:
     known: float
     server: int
     call: int
+    found: bool
+    """Whether it was surely this session that was found alive and ended, and not only others of its user."""
 
 
 @dataclass(slots=True)
@@ -210,7 +212,7 @@ def _add_ends(history: History, told: dict[str, Story]) -> None:
             story.may_end.append(call)
             before = story.created is not None and story.created.ended < call.begun
             if call.outcome == "ok" and (call.kind != "revoke" or before):
-                story.gone.append(Gone(call.begun, call.ended, call.server, call.number))
+                story.gone.append(Gone(call.begun, call.ended, call.server, call.number, call.kind != "revoke"))
     for user, of_one in of_user.items():
         creates = [call for call in history.calls if call.kind == "create" and call.user == user]
         for story in of_one:
@@ -224,7 +226,7 @@ def _add_eviction(story: Story, creates: list[Call]) -> None:
     if causes and all(call.outcome == "ok" for call in causes):
         last = max(causes, key=lambda call: call.ended)
         asked = min(call.begun for call in causes)
-        story.gone.append(Gone(asked, last.ended, last.server, last.number))
+        story.gone.append(Gone(asked, last.ended, last.server, last.number, found=True))
 
 
 def causes_of_eviction(story: Story, creates: list[Call]) -> list[Call]:

@@ -176,6 +176,12 @@ WRONG: list[tuple[str, int, str, Spoiler]] = [
     ("a create lost by a restart", 1, "it is not there", lambda tale: tale.history.snapshots[0].rows.pop(ONE)),
     ("another's session", 1, "belongs to v", lambda tale: tale.row(ONE, user="v")),
     ("a lost end", 1, "it has not ended", lambda tale: tale.row(ONE, ended=None, reason=None)),
+    (
+        "a lost revoke of a user",
+        1,
+        "it has not ended",
+        lambda tale: tale.calls("revoke", 0, 112.0, session=None, count=1).row(OTHER, ended=None, reason=None),
+    ),
     ("a lost extension", 1, "before what was acknowledged", lambda tale: tale.row(ONE, expires=130.0)),
     ("a lost activity", 1, "is not stored", lambda tale: tale.row(ONE, active=101.0)),
     ("a lost count", 1, "activities, and 0 are stored", lambda tale: tale.row(ONE, count=0)),
@@ -186,6 +192,18 @@ WRONG: list[tuple[str, int, str, Spoiler]] = [
         1,
         "went back",
         lambda tale: tale.row_before(OTHER, count=9),
+    ),
+    (
+        "an extension that failed, and was made",
+        1,
+        "after what anybody was told",
+        lambda tale: tale.spoil(extend__outcome="failed", extend__expires_at=None),
+    ),
+    (
+        "an update that failed, and was made",
+        1,
+        "w1 is 7, and no call",
+        lambda tale: tale.spoil(update__outcome="failed"),
     ),
     # Promise 2
     (
@@ -480,6 +498,10 @@ ALLOWED: list[tuple[str, Spoiler]] = [
     (
         "an end of unknown outcome that happened",
         lambda tale: tale.trouble().spoil(end__outcome="unknown", end__server=1),
+    ),
+    (
+        "a revoke of a user one of whose sessions had run out, and was not swept yet",
+        lambda tale: tale.calls("revoke", 0, 123.0, session=None, count=0).row(OTHER, ended=None, reason=None),
     ),
     (
         "a close without hints, within ten seconds",
