@@ -60,7 +60,7 @@ def create_chat(settings: Settings) -> FastAPI:
     app = create_app(settings, manager)
     # The server has a guard already. When it stops, it closes the sockets of both in order.
     app.state.guards.append(guard)
-    app.add_api_route("/", show_page, include_in_schema=False)
+    app.add_api_route("/", show_page, methods=["GET", "HEAD"], include_in_schema=False)
     app.router.routes.append(client_route())
     app.mount("/chat", chat)
     return app

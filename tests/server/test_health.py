@@ -51,7 +51,9 @@ class Server:
         body = response.json()
         assert response.status_code == (200 if body["ready"] else 503)
         assert ("retry-after" in response.headers) is not body["ready"]
-        assert (set(body), body["ends"]) == ({"ready", "reason", "ends"}, "idle")
+        assert set(body) == {"ready", "reason", "ends"}
+        # It listens from the first time on that its store was there.
+        assert body["ends"] == ("push" if self.store.calls["ping"] else "idle")
         return str(body["reason"])
 
 

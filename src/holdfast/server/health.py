@@ -94,6 +94,7 @@ class Readiness:
         before = self._reason
         try:
             await self._manager.open()
+            self._manager.watches.start()
             async with asyncio.timeout(PING_TIMEOUT):
                 await self._manager.ping()
         except StoreRefused as refusal:

@@ -127,8 +127,7 @@ class Watches:
 
         It is looked at again at once, so that an end between that call and this one is not missed.
         """
-        if not self._tasks:
-            self._start(self._store())
+        self.start()
         attended = self._attended.get(UUID(session.id))
         if attended is None:
             attended = _Attended(session, self.reading())
@@ -182,8 +181,15 @@ class Watches:
                     attachment.end.exception()
         self._attended.clear()
 
-    def _start(self, store: Store) -> None:
-        self._listening = store
+    def start(self) -> None:
+        """Listen from now on, as the first attachment does by itself. Safe to repeat.
+
+        A server calls it so that whoever looks at `channel` need not wait for the first socket. Raises
+        `StoreUnavailable` on a closed manager.
+        """
+        if self._tasks:
+            return
+        self._listening = store = self._store()
         self._next_poll = self.reading() + POLL_SECONDS
         self._tasks = [
             asyncio.create_task(self._run(), name="holdfast-watches"),
