@@ -19,6 +19,7 @@ from holdfast.sessions.errors import Overloaded, StoreUnavailable
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.store import StoreOptions
+from holdfast.sessions.tokens import new_ticket
 from holdfast.sql.stores import store_at
 from holdfast.testing import MovableClock
 from tests.conftest import MigratedDatabases
@@ -36,12 +37,12 @@ async def test_slow_plain_calls_leave_the_lanes_their_connections(address: str) 
     async with SessionManager(address, options=StoreOptions(connections=2), sweep_interval=None) as sessions:
         blocker = await asyncpg.connect(address)
         try:
-            await blocker.execute("BEGIN; LOCK TABLE holdfast_tickets")
+            await blocker.execute("BEGIN; LOCK TABLE holdfast_control")
             store = sessions.store
             # They wait for the locked table; six ask for the two connections that there are for plain calls.
-            slow = [asyncio.create_task(store.take_ticket(b"1" * 32, None)) for _ in range(6)]  # type: ignore[arg-type]  # any digest
+            slow = [asyncio.create_task(store.expect_hooks()) for _ in range(6)]
             query = (
-                "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%tickets%'"
+                "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%control%'"
             )
             watching = await asyncpg.connect(address)
             await eventually(lambda: watching.fetchval(query), what="both plain connections wait")
@@ -70,8 +71,8 @@ async def test_slow_plain_calls_leave_the_watches_theirs(address: str) -> None:
                 await eventually(lambda: here.watches.channel == "push", what="it listens")
                 assert await there.end_session(first.id)
                 assert await asyncio.wait_for(one.wait(), 10) is not None
-                await blocker.execute("BEGIN; LOCK TABLE holdfast_tickets")
-                slow = [asyncio.create_task(here.store.take_ticket(b"1" * 32, None)) for _ in range(6)]  # type: ignore[arg-type]  # any digest
+                await blocker.execute("BEGIN; LOCK TABLE holdfast_control")
+                slow = [asyncio.create_task(here.store.expect_hooks()) for _ in range(6)]
                 watching = await asyncpg.connect(address)
                 query = "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
                 await eventually(lambda: watching.fetchval(query), what="both plain connections wait")
@@ -83,6 +84,27 @@ async def test_slow_plain_calls_leave_the_watches_theirs(address: str) -> None:
         finally:
             blocker.terminate()
         await asyncio.gather(*slow, return_exceptions=True)
+
+
+async def test_made_up_tickets_leave_log_outs_their_connections(address: str) -> None:
+    """Whoever makes tickets up needs no session. They wait for each other, and a log-out does not wait for them."""
+    async with SessionManager(address, options=StoreOptions(connections=2), sweep_interval=None) as sessions:
+        new = await sessions.create_session()
+        blocker = await asyncpg.connect(address)
+        try:
+            await blocker.execute("BEGIN; LOCK TABLE holdfast_tickets")
+            slow = [asyncio.create_task(sessions.redeem_ticket(new_ticket())) for _ in range(50)]
+            watching = await asyncpg.connect(address)
+            query = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            await eventually(lambda: watching.fetchval(query), what="a ticket waits")
+            await watching.close()
+            began = time.monotonic()
+            assert await sessions.delete_session(new.token)
+            assert time.monotonic() - began < 1.0
+        finally:
+            blocker.terminate()
+        answers = await asyncio.gather(*slow, return_exceptions=True)
+        assert all(answer is None or isinstance(answer, StoreUnavailable) for answer in answers)
 
 
 async def test_slow_readings_leave_the_watches_of_a_file_theirs(tmp_path: Path) -> None:

@@ -149,6 +149,68 @@ async def test_an_outage_ends_nothing(sessions: SessionManager, store: HintingSt
     await asyncio.wait_for(attachment.end, 10)
 
 
+async def test_an_unforeseen_error_does_not_end_the_watching(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect anywhere below is logged; sockets still hear of their ends, and nobody waits for ever (promise 6)."""
+    session, attachment = await attached(sessions, clock)
+    store.fail("standing", error=RuntimeError("a planned defect"))
+    clock.offset += timedelta(seconds=FRESH_SECONDS + 1)
+    with pytest.raises(StoreUnavailable):
+        await asyncio.wait_for(attachment.confirm(), 10)
+    assert "a planned defect" in caplog.text
+    caplog.clear()
+    await store.end_elsewhere(session)
+    await clock.until_sleeping()
+    clock.advance(1)
+    await asyncio.wait_for(attachment.end, 10)
+
+
+async def test_listening_begins_again_after_an_unforeseen_error(store: HintingStore, clock: MovableClock) -> None:
+    """A second later, and then hints are heard."""
+    async with SessionManager(store, clock=clock, sweep_interval=None) as sessions:
+        store.fail("listen", error=RuntimeError("a planned defect"))
+        session, attachment = await attached(sessions, clock)
+        assert store.calls["listen"] == 1
+        await clock.until_sleeping(2)
+        clock.advance(1)
+        await eventually(lambda: store.calls["listen"] == 2, what="it listens again")
+        await store.end_elsewhere(session)
+        store.hint([UUID(session.id)])
+        await asyncio.wait_for(attachment.end, 10)
+
+
+async def test_nobody_waits_for_the_others_answer(store: HintingStore, clock: MovableClock) -> None:
+    """With thousands attached and the store away, whoever wants a confirmation is refused at the first failure."""
+    async with SessionManager(store, clock=clock, sweep_interval=None) as sessions:
+        tokens = [(await sessions.create_session()).token for _ in range(2500)]
+        found = [await sessions.get_session(token) for token in tokens]
+        attachments = [sessions.watches.attach(each) for each in found if each is not None]
+        await eventually(lambda: all(each.due for each in attachments), what="all were looked at")
+        clock.offset += timedelta(seconds=FRESH_SECONDS + 1)
+        store.fail("standing")
+        answers = await asyncio.wait_for(
+            asyncio.gather(*(each.confirm() for each in attachments), return_exceptions=True), 10
+        )
+        assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+        assert store.calls["standing"] == 4
+
+
+async def test_a_flood_of_hints_at_everything_is_one(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock
+) -> None:
+    """S-73: ten thousand of them between two looks cost one look."""
+    _, attachment = await attached(sessions, clock)
+    asked = store.calls["standing"]
+    for _ in range(10_000):
+        store.hint(None)
+    await attachment_is_looked_at(store)
+    await clock.until_sleeping()
+    assert store.calls["standing"] == asked + 1
+    assert attachment.seconds_left is not None
+    assert 24 * 3600 - 60 < attachment.seconds_left <= 24 * 3600
+
+
 async def test_confirming_costs_nothing_while_fresh(
     sessions: SessionManager, store: HintingStore, clock: MovableClock
 ) -> None:

@@ -9,6 +9,7 @@ store about all sessions in question, and only its answer ends an attachment.
 import asyncio
 import heapq
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from itertools import islice
@@ -30,8 +31,8 @@ _CHUNK: Final = 1000
 _RETRY_SECONDS: Final = 1.0
 # Each look says anew when a session is due, a little earlier or later for the way the answer took.
 _DUE_TOLERANCE_SECONDS: Final = 0.2
-# What a validate found live so recently need not be looked at by the poll as well.
-_JUST_SEEN_SECONDS: Final = POLL_SECONDS / 2
+# What was found live so recently the poll leaves out. An end just after that is found by the next one, six seconds on.
+_JUST_SEEN_SECONDS: Final = 1.0
 
 log = logging.getLogger("holdfast.sessions")
 
@@ -78,6 +79,17 @@ class Attachment:
         """When the session runs out unless something happens (aware, UTC); `None` before the first look."""
         return self._attended.due
 
+    @property
+    def seconds_left(self) -> float | None:
+        """How long that is from now on, as last known; `None` before the first look. Decides nothing."""
+        due_at = self._attended.due_at
+        return None if due_at is None else due_at - self._watches.reading()
+
+    async def look(self) -> None:
+        """Look again, together with whoever else wants to. Raises `StoreUnavailable` when the store gives no answer."""
+        if not self.end.done():
+            await self._watches.look_at(self._attended)
+
     def seen(self, asked_at: float) -> None:
         """Note that a store call made at `asked_at` (the loop's time) found the session live."""
         self._attended.confirmed = max(self._attended.confirmed, asked_at + self._watches.offset)
@@ -89,7 +101,7 @@ class Attachment:
         still, or lost its store, waits here for an answer. Raises `StoreUnavailable` when the store gives none.
         """
         if not self.end.done() and self._watches.reading() - self._attended.confirmed > FRESH_SECONDS:
-            await self._watches.look_at(self._attended)
+            await self.look()
 
     def close(self) -> None:
         """Depend on it no longer. Safe to repeat."""
@@ -108,6 +120,7 @@ class Watches:
         self._urgent: dict[UUID, None] = {}
         self._regular: dict[UUID, None] = {}
         self._due: list[tuple[float, UUID]] = []
+        self._all_suspected = False
         self._next_poll = 0.0
         self._woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -122,15 +135,17 @@ class Watches:
         """How many sessions something is attached to."""
         return len(self._attended)
 
-    def attach(self, session: Session) -> Attachment:
-        """Depend on a session that a store call has just found live. Raises `StoreUnavailable` on a closed manager.
+    def attach(self, session: Session, asked_at: float | None = None) -> Attachment:
+        """Depend on a session that a store call, made at `asked_at` (the loop's time; now), has found live.
 
-        It is looked at again at once, so that an end between that call and this one is not missed.
+        It is looked at again at once, so that an end between that call and this one is not missed. Raises
+        `StoreUnavailable` on a closed manager.
         """
         self.start()
         attended = self._attended.get(UUID(session.id))
         if attended is None:
-            attended = _Attended(session, self.reading())
+            asked = asyncio.get_running_loop().time() if asked_at is None else asked_at
+            attended = _Attended(session, asked + self.offset)
             self._attended[attended.id] = attended
         attachment = Attachment(self, attended)
         attended.attachments.add(attachment)
@@ -193,22 +208,36 @@ class Watches:
         self._next_poll = self.reading() + POLL_SECONDS
         self._tasks = [
             asyncio.create_task(self._run(), name="holdfast-watches"),
-            asyncio.create_task(store.listen(self._hinted), name="holdfast-listen"),
+            asyncio.create_task(self._listen(store), name="holdfast-listen"),
         ]
-        for task in self._tasks:
-            task.add_done_callback(_told_if_broken)
 
     @property
     def offset(self) -> float:
-        """What tests have moved the clock by, in seconds."""
-        return self._clock.offset.total_seconds()
+        """Seconds between the loop's time and `reading`: what tests moved it by, and how long the machine slept.
+
+        The loop's clock stands still while a machine is suspended, and what was confirmed before is old after it.
+        """
+        return self._clock.offset.total_seconds() + _suspended()
 
     def reading(self) -> float:
         """This process's own reading of time, on which a look is planned. It ends no session."""
         return asyncio.get_running_loop().time() + self.offset
 
+    async def _listen(self, store: Store) -> None:
+        while True:
+            try:
+                await store.listen(self._hinted)
+            except Exception:
+                log.exception("listening for other processes' ends failed; asking instead, and trying again")
+            await self._clock.sleep(_RETRY_SECONDS)
+
     def _hinted(self, ids: Collection[UUID] | None) -> None:
-        self._suspect(self._attended if ids is None else ids)
+        if ids is None:
+            # Noted, not done: a flood of such hints costs no more than one.
+            self._all_suspected = bool(self._attended)
+            self._woken.set()
+        else:
+            self._suspect(ids)
 
     def _suspect(self, ids: Iterable[UUID]) -> None:
         # What nothing is attached to is nobody's business: a flood of made-up hints costs a look in a dict each.
@@ -228,6 +257,9 @@ class Watches:
     def _plan(self) -> None:
         """Note what is due by now."""
         now = self.reading()
+        if self._all_suspected:
+            self._all_suspected = False
+            self._urgent.update(dict.fromkeys(self._attended))
         while self._due and self._due[0][0] <= now:
             due_at, id = heapq.heappop(self._due)
             # An entry from before an extension, or for a session that nobody is attached to any more, is not current.
@@ -273,11 +305,19 @@ class Watches:
             each.waiting = []
         try:
             standing = await self._store().standing([each.id for each in attended])
-        except HoldfastError as error:
-            log.warning("whether %d sessions with listeners live is not known; asking again: %s", len(attended), error)
-            unavailable = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
+            self._apply(standing, attended, asked_at, asyncio.get_running_loop().time() + offset)
+        except Exception as error:
+            # Whatever it is, this task goes on: without it no socket would hear of its session's end.
+            if isinstance(error, HoldfastError):
+                log.warning("whether %d watched sessions live is not known; asking again: %s", len(attended), error)
+            else:
+                log.exception("whether %d watched sessions live could not be found out; asking again", len(attended))
+            unavailable = error if isinstance(error, StoreUnavailable) else StoreUnavailable("the store gave no answer")
             for futures in waiting:
                 _finish(futures, unavailable)
+            # The others would only wait longer for the same answer.
+            for each in self._attended.values():
+                _answer(each, unavailable)
             self._urgent.update((each.id, None) for each in attended)
             return False
         except BaseException:
@@ -285,8 +325,6 @@ class Watches:
             for each, futures in zip(attended, waiting, strict=True):
                 each.waiting += futures
             raise
-        now = asyncio.get_running_loop().time() + offset
-        self._apply(standing, attended, asked_at, now)
         for futures in waiting:
             _finish(futures, None)
         return True
@@ -330,7 +368,7 @@ def _finish(futures: Iterable[asyncio.Future[None]], error: StoreUnavailable | N
             future.set_exception(error)
 
 
-def _told_if_broken(task: asyncio.Task[None]) -> None:
-    """Say it loudly when a task that runs for ever did not: sockets would outlive their sessions unnoticed."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("watching sessions stopped, which is a fault of Holdfast's", exc_info=error)
+def _suspended() -> float:
+    """Seconds that the machine was suspended since it started; 0 where the system does not say."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
+    return 0.0 if boot_time is None else time.clock_gettime(boot_time) - time.monotonic()

@@ -152,7 +152,7 @@ class GuardedSocket:
                 asked_at = asyncio.get_running_loop().time()
                 session = await session_of(scope, self._manager, options)
                 self._sockets.admit(place, self, session)
-                attachment = self._manager.watches.attach(session)
+                attachment = self._manager.watches.attach(session, asked_at)
             except BaseException:
                 self._sockets.leave(place)
                 raise

@@ -20,10 +20,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import HoldfastError, InvalidArgument, OutcomeUnknown, StoreUnavailable
+from holdfast.sessions.errors import HoldfastError, InvalidArgument, OutcomeUnknown, Overloaded, StoreUnavailable
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record
 from holdfast.sessions.store import Channel, Hint, Key, StoreOptions
+from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, parse_address
 from holdfast.sql.batches import Joined, JoinedTouch, joined_create, joined_touch
@@ -113,6 +114,7 @@ class PostgresqlStore(SqlStore):
         )
         self._creates = Joiner[_Lane, NewRecord, Record](self._send_creates, lanes[2], repeatable=True, **common)
         self._teller = Teller(self._send_hint)
+        self._ticket_turns = asyncio.Semaphore(max(1, self._options.connections // 2))
         try:
             await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
             await self.ping()
@@ -190,6 +192,18 @@ class PostgresqlStore(SqlStore):
         ends = await super().end_user(user_id, keep, reason)
         self._teller.tell(ends)
         return ends
+
+    async def take_ticket(self, digest: TokenDigest, origin: str | None) -> UUID | None:
+        """See `Store`. Anyone can make tickets up: together they get a part of the connections, log-outs the rest."""
+        try:
+            async with asyncio.timeout(_POOL_SECONDS):
+                await self._ticket_turns.acquire()
+        except TimeoutError:
+            raise Overloaded(f"too many tickets are tried at once with {self._where}; try again in a moment") from None
+        try:
+            return await super().take_ticket(digest, origin)
+        finally:
+            self._ticket_turns.release()
 
     async def create_capped(self, record: NewRecord) -> Created:
         """See `Store`."""
