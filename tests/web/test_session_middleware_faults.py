@@ -132,6 +132,19 @@ async def test_a_log_out_that_fails(places: Places) -> None:
         assert await browser.read() == {}
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_an_emptied_session_that_cannot_be_ended(places: Places, lost: bool) -> None:
+    """Its browser is told so; the session is over all the same, and the next request ends it."""
+    async with keeping(places) as site:
+        browser = site.browser()
+        await browser.do(["set", "flash", "saved"])
+        (site.store.lose if lost else site.store.fail)("end")
+        answer = await browser.do(["pop", "flash"])
+        assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
+        assert await browser.read() == {}
+        assert await site.live() == []
+
+
 async def test_no_token_is_in_a_log(places: Places, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever fails (S-10)."""
     caplog.set_level(logging.DEBUG)

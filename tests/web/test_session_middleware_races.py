@@ -97,6 +97,43 @@ async def test_the_last_key_goes_while_another_comes(places: Places) -> None:
         assert [each.id for each in await site.live()] == [session.id]
 
 
+@pytest.mark.parametrize("method", ["set_metadata", "end"])
+async def test_a_key_comes_while_the_emptied_session_ends(places: Places, method: str) -> None:
+    """Wherever the end of an emptied session is when another request saves: what that one was answered is kept."""
+    async with keeping(places) as site:
+        browser, _ = await begun(site, {"flash": "saved"})
+        second = site.browser(browser)
+        stalled = site.store.stall(method)
+        async with asyncio.TaskGroup() as group:
+            popping = group.create_task(browser.do(["pop", "flash"]))
+            await stalled.arrived.wait()
+            assert not deletes(await second.do(["set", "cart", ["tea"]]))
+            stalled.release()
+        assert deletes(popping.result()) is (method == "end")
+        assert (await second.read())["cart"] == ["tea"]
+        assert len(await site.live()) == 1
+
+
+@pytest.mark.parametrize("step", [["set", "cart", ["tea"]], ["set", "user_id", "u1"]], ids=["value", "log-in"])
+async def test_a_late_key_for_an_emptied_session(places: Places, step: list[Any]) -> None:
+    """It is over from the moment that it was emptied: a save that comes late is dropped, a log-in stands (S-19)."""
+    async with keeping(places) as site:
+        browser, session = await begun(site, {"flash": "saved"})
+        second = site.browser(browser)
+        stalled = site.store.stall("end")
+        async with asyncio.TaskGroup() as group:
+            late = group.create_task(second.do(["hold", "slow"], step))
+            await site.gates["slow"].arrived.wait()
+            group.create_task(browser.do(["pop", "flash"]))
+            await stalled.arrived.wait()
+            site.gates["slow"].opened.set()
+            await asyncio.wait((late,))
+            stalled.release()
+        assert deletes(late.result()) is (step[1] == "cart")
+        assert await second.read() == ({} if step[1] == "cart" else {"user_id": "u1"})
+        assert session.id not in [each.id for each in await site.live()]
+
+
 async def test_between_reading_and_writing_the_store(places: Places) -> None:
     """A change that comes in right between is kept: the save is made again on top of it."""
     async with keeping(places) as site:

@@ -16,6 +16,13 @@ SAVED_AT: Final = "holdfast.saved_at"
 It is there only where `max_age` is shorter than the manager's lifetime, which else says it. The dict never has it.
 """
 
+EMPTIED: Final = "holdfast.emptied"
+"""The key of the metadata that says that a session's last key was removed: it is over, and only has to be ended.
+
+No store ends a session on a condition, but each sets metadata on one. So whoever removes the last key writes this,
+which fails if another request has saved meanwhile. The dict never has it.
+"""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # An extension by less than this part of it is not worth a write.
 _WORTH_A_WRITE: Final = 1 / 100

@@ -3,7 +3,7 @@
 Three things may have become of the dict:
 
 - *changed*: the keys that were set and removed are merged into what the store has by then, so that parallel requests
-  keep each other's keys. Of two that set the same key the later one wins.
+  keep each other's keys. Of two that set the same key the later one wins. When nothing is left the session ends.
 - *cleared*: the session ends, whatever others have written. What was put in after that begins a new session, under
   a new token.
 - *logged in or out*: the key that names the user changed. There is a new session under a new token, which carries
@@ -28,7 +28,7 @@ from holdfast.sessions.session import NewSession
 from holdfast.sessions.tokens import TokenDigest, digest_of, digest_of_new
 from holdfast.web.lazy_manager import LazyManager
 from holdfast.web.session_dict import Changes, SessionDict, kept_form, kept_text
-from holdfast.web.session_rules import SAVED_AT, SessionRules, milliseconds
+from holdfast.web.session_rules import EMPTIED, SAVED_AT, SessionRules, milliseconds
 from holdfast.web.succession import Succession
 
 log = logging.getLogger("holdfast.web")
@@ -89,6 +89,9 @@ class SessionState:
         manager = await self._keeper.ready()
         session = await manager.validate_session(token)
         if session is None:
+            return
+        if EMPTIED in session.metadata:
+            await manager.end_session(session.id)
             return
         if self._rules.has_outlived(session, manager.policy):
             await manager.end_session(session.id, "expired")
@@ -189,11 +192,16 @@ class SessionState:
             current = record is not None
             if record is None and (record := await store.get(known.id)) is None:
                 return self._dropped(known)
-            values = changes.onto(_without_note(decode(record.metadata)))
-            if not values and changes.removed:
-                return await self._end(manager, known)
-            text = kept_text(_with_note(values, noted))
+            metadata = decode(record.metadata)
+            if EMPTIED in metadata:
+                await manager.end_session(str(known.id))
+                return self._dropped(known)
+            values = changes.onto(_without_note(metadata))
+            emptied = not values and bool(changes.removed)
+            text = kept_text({EMPTIED: True} if emptied else _with_note(values, noted))
             if text == record.metadata or await store.set_metadata(record.id, record.metadata_version, text):
+                if emptied:
+                    return await self._end(manager, known)
                 return CookieChange(known.token) if current and rules.max_age is not None else None
         raise Overloaded(
             f"others changed the session {_ATTEMPTS} times, each time before this request could save; it may be sent "
@@ -215,7 +223,8 @@ class SessionState:
         values: Mapping[str, Any] | None = now
         if not cleared:
             record = await manager.store.get(known.id)
-            values = None if record is None else changes.onto(_without_note(decode(record.metadata)))
+            metadata = None if record is None else decode(record.metadata)
+            values = None if metadata is None or EMPTIED in metadata else changes.onto(_without_note(metadata))
         if values is not None:
             new = await Succession(manager, self._rules).succeed(str(known.id), known.user_id, values, user_id)
             if new is not None:
