@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import weakref
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from starlette.routing import Route
 from holdfast import InvalidArgument, SessionManager
 from holdfast.memory import MemoryStore
 from holdfast.sessions.tokens import new_token
+from holdfast.testing import Fault
 from holdfast.web.cookies import DEFAULT_NAME, CookieOptions
 from holdfast.web.middleware import HoldfastMiddleware
 from holdfast.web.origins import Origins
@@ -139,6 +141,71 @@ async def test_a_token_that_reached_nobody_is_taken_back() -> None:
         refused = await site.browser.post("/refuses")
         assert (refused.status_code, "set-cookie" in refused.headers) == (418, True)
         assert await site.who() == "u1"
+
+
+@pytest.mark.parametrize("cap", [None, 1])
+@pytest.mark.parametrize("method", ["create", "end"])
+@pytest.mark.parametrize("user", ["u1", "u2"])
+async def test_a_log_in_that_is_cancelled(method: str, cap: int | None, user: str) -> None:
+    """At any call of the store, at the cap too: no session is left that nobody has the token of (F-32, S-23)."""
+    async with running(policy={"max_sessions_per_user": cap}) as site:
+        id = await site.log_in("u1")
+        stalled = site.store.stall("create_capped" if method == "create" and cap is not None else method)
+        await _cancelled(site.browser.post("/log-in", params={"user": user}), stalled)
+        live = [session.id for session in await site.manager.list_sessions()]
+        # Where the new session came first, the old one is there until it was to be ended.
+        assert live == ([id] if method != "end" and (cap is None or user == "u2") else [])
+        await site.log_in(user)
+        assert await site.who() == user
+
+
+async def test_a_first_log_in_that_is_cancelled() -> None:
+    """No session is left of a visitor who went away before there was a token (F-32)."""
+    async with running() as site:
+        stalled = site.store.stall("create")
+        await _cancelled(site.browser.post("/log-in", params={"user": "u1"}), stalled)
+        assert await site.manager.list_sessions() == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_handler_that_is_cancelled_after_its_log_in(again: bool) -> None:
+    """Its token reached nobody, so it is taken back; however often the cancellation comes (F-32)."""
+    logged_in = asyncio.Event()
+
+    async def slow(request: Request) -> Response:
+        await Visitor.of(request).log_in("u1")
+        logged_in.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with running(starlette_site, Route("/slow", slow, methods=["POST"])) as site:
+        request = asyncio.create_task(site.browser.post("/slow"))
+        await logged_in.wait()
+        stalled = site.store.stall("end")
+        request.cancel()
+        await stalled.arrived.wait()
+        if again:
+            request.cancel()
+        stalled.release()
+        await asyncio.wait((request,))
+        assert request.cancelled()
+        await _settled()
+        assert await site.manager.list_sessions() == []
+
+
+async def _cancelled(asking: Coroutine[Any, Any, object], stalled: Fault) -> None:
+    """Ask, go away when the store has been called, and wait until nothing goes on any more."""
+    request = asyncio.create_task(asking)
+    await stalled.arrived.wait()
+    request.cancel()
+    await asyncio.wait((request,))
+    assert request.cancelled()
+    stalled.release()
+    await _settled()
+
+
+async def _settled() -> None:
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "holdfast-succession"))
 
 
 async def test_a_program_that_logs_in_again_gets_no_cookie() -> None:

@@ -91,10 +91,13 @@ class HoldfastMiddleware:
 
         try:
             visitor.check_request()
-            await self._app(scope, receive, finished)
-        except Exception as error:
-            await visitor.take_back()
-            if visitor.started or not isinstance(error, _ANSWERED):
+            try:
+                await self._app(scope, receive, finished)
+            finally:
+                # Once the head of an answer is out there is nothing to take back.
+                await visitor.take_back()
+        except _ANSWERED as error:
+            if visitor.started:
                 raise
             await error_answer(scope, error)(scope, receive, finished)
 

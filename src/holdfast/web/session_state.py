@@ -155,7 +155,7 @@ class SessionState:
             if not answering:
                 log.warning("an open socket can begin no session, so what was put into websocket.session is dropped")
                 return None
-            made = Succession(await self._keeper.ready(), self._rules)
+            made = self._succession(await self._keeper.ready())
             return self._given(await made.begin(now, user_id), user_id)
         manager = await self._keeper.ready()
         if not (cleared or logs):
@@ -225,13 +225,17 @@ class SessionState:
             record = await manager.store.get(known.id)
             metadata = None if record is None else decode(record.metadata)
             values = None if metadata is None or EMPTIED in metadata else changes.onto(_without_note(metadata))
+        made = self._succession(manager)
         if values is not None:
-            new = await Succession(manager, self._rules).succeed(str(known.id), known.user_id, values, user_id)
+            new = await made.succeed(str(known.id), known.user_id, values, user_id)
             if new is not None:
                 return self._given(new, user_id)
         if not (logs and user_id is not None):
             return self._dropped(known)
-        return self._given(await Succession(manager, self._rules).begin(changes.onto({}), user_id), user_id)
+        return self._given(await made.begin(changes.onto({}), user_id), user_id)
+
+    def _succession(self, manager: SessionManager) -> Succession:
+        return Succession(manager, self._rules.span(manager.policy))
 
     async def _end(self, manager: SessionManager, known: _Known) -> CookieChange:
         await manager.end_session(str(known.id))

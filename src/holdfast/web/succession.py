@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import NewSession
-from holdfast.web.session_rules import SessionRules
 
 log = logging.getLogger("holdfast.web")
 
@@ -29,18 +28,18 @@ _under_way: set[asyncio.Task[Any]] = set()
 class Succession:
     """How one request comes by a new session."""
 
-    def __init__(self, manager: SessionManager, rules: SessionRules) -> None:
-        """For one call of one of its methods."""
+    def __init__(self, manager: SessionManager, span: timedelta | None = None) -> None:
+        """For one request. The new session lives for the manager's lifetime, or for `span` if that is longer."""
         self._manager = manager
-        self._rules = rules
+        self._span = span
         self._gone = asyncio.Event()
 
-    async def begin(self, values: Mapping[str, Any], user_id: str | None) -> NewSession:
-        """A new session that lives as long as the rules say. A failure leaves none behind, if the store lets it."""
+    async def begin(self, values: Mapping[str, Any] | None, user_id: str | None) -> NewSession:
+        """A new session. A failure leaves none behind, if the store lets it."""
         return await self._whole(self._begin(values, user_id))
 
     async def succeed(
-        self, id: str, its_user: str | None, values: Mapping[str, Any], user_id: str | None
+        self, id: str, its_user: str | None, values: Mapping[str, Any] | None, user_id: str | None
     ) -> NewSession | None:
         """A new session instead of the one with this id, which ends. `None` if somebody else has ended it by then.
 
@@ -71,12 +70,17 @@ class Succession:
 
         return await self._whole(work())
 
-    async def _begin(self, values: Mapping[str, Any], user_id: str | None) -> NewSession:
+    async def take_back(self, new: NewSession) -> None:
+        """End a session whose token reaches nobody after all, even if the request is cancelled meanwhile."""
+        task = asyncio.create_task(self._take_back(new), name=_NAME)
+        _keep(task)
+        await asyncio.shield(task)
+
+    async def _begin(self, values: Mapping[str, Any] | None, user_id: str | None) -> NewSession:
         new = await self._manager.create_session(user_id, values)
-        span = self._rules.span(self._manager.policy)
         try:
-            if span > self._manager.policy.lifetime:
-                await self._manager.extend_by_id(new.id, span / _HOUR)
+            if self._span is not None and self._span > self._manager.policy.lifetime:
+                await self._manager.extend_by_id(new.id, self._span / _HOUR)
         except Exception:
             await self._take_back(new)
             raise
@@ -85,7 +89,6 @@ class Succession:
         return new
 
     async def _take_back(self, new: NewSession | None) -> None:
-        """End a session whose token nobody was given."""
         if new is None:
             return
         try:

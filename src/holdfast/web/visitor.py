@@ -3,13 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import NewSession, Session
 from holdfast.web.caching import RawHeaders, keep_nowhere, keep_private
@@ -17,6 +15,7 @@ from holdfast.web.cookies import delete_cookie, set_cookie
 from holdfast.web.credential import Credential, Way, credential_of
 from holdfast.web.errors import CrossSite
 from holdfast.web.origins import SAFE_METHODS
+from holdfast.web.succession import Succession
 from holdfast.web.visitor_options import VisitorOptions
 
 log = logging.getLogger("holdfast.web")
@@ -110,9 +109,10 @@ class Visitor:
         token. The session that the request came with is ended, so that nobody who planted it shares the new one
         (session fixation; OWASP ASVS 5.0, 7.2.4).
 
-        Several store calls. When one fails the visitor is as before, but for this: logging in again as the same user
-        ends the old session first, so that it takes no place under the user's cap, and a failure after that leaves
-        the visitor logged out.
+        Several store calls. When one fails, or the request is cancelled before the old session has ended, the visitor
+        is as before, but for this: under a cap, logging in again as the same user ends the old session first, so that
+        it takes no place, and a failure after that leaves the visitor logged out. No session stays whose token reached
+        nobody.
 
         Raises `CrossSite` when another origin's page sent the request, `TooManySessions`, `InvalidArgument`, and
         `RuntimeError` once the answer has begun.
@@ -122,18 +122,17 @@ class Visitor:
             raise CrossSite("a page of another origin would log its visitor in")
         async with self._lock:
             before = await self._peeked()
-            again = before is not None and before.user_id is not None and before.user_id == user_id
-            if before is not None and again:
-                await self._manager.end_session(before.id)
-            new = await self._manager.create_session(user_id, metadata)
-            self._undelivered = new
+            made, new = Succession(self._manager), None
+            if before is not None:
+                new = await made.succeed(before.id, before.user_id, metadata, user_id)
+            if new is None:
+                new = await made.begin(metadata, user_id)
             try:
-                if before is not None and not again:
-                    await self._manager.end_session(before.id)
                 self._check_head()
-            except BaseException:
-                await self.take_back()
+            except RuntimeError:
+                await made.take_back(new)
                 raise
+            self._undelivered = new
             self._give(new)
             # Its first validation is still to come, if anybody asks.
             self._session, self._known = None, False
@@ -219,9 +218,7 @@ class Visitor:
         """End a session whose token reached nobody, so that it takes no place under its user's cap."""
         new, self._undelivered = self._undelivered, None
         if new is not None:
-            # The reason why it was not delivered is what matters; without the store it expires by itself.
-            with suppress(HoldfastError):
-                await self._manager.end_session(new.id)
+            await Succession(self._manager).take_back(new)
 
     # The rest
 
