@@ -25,6 +25,7 @@ from holdfast.server.logging import configure
 from holdfast.sessions.errors import InvalidArgument, StoreRefused
 from holdfast.settings import Settings
 from holdfast.sockets.guard import SocketGuard
+from holdfast.sockets.uvicorn_protocol import BoundedSocketProtocol
 
 log = logging.getLogger("holdfast.server")
 
@@ -102,7 +103,7 @@ def serve(settings: Settings, app: FastAPI | None = None, on_listening: Callable
         uvicorn.Config(
             application,
             http="h11",
-            ws="websockets-sansio",
+            ws=BoundedSocketProtocol,
             # Twice the limit: up to there the guard itself sees the message and says `too big`.
             ws_max_size=settings.max_message_bytes * 2,
             # Below the minute after which balancers usually cut a silent connection.
