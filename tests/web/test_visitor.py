@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from holdfast import InvalidArgument, SessionManager
+from holdfast import InvalidArgument, Overloaded, SessionManager, StoreRefused, StoreUnavailable
 from holdfast.memory import MemoryStore
 from holdfast.sessions.tokens import new_token
 from holdfast.testing import Fault
 from holdfast.web.cookies import DEFAULT_NAME, CookieOptions
+from holdfast.web.errors import CrossSite, NoSession
 from holdfast.web.middleware import HoldfastMiddleware
 from holdfast.web.origins import Origins
 from holdfast.web.visitor import Visitor
@@ -516,8 +517,21 @@ async def test_a_handshake_with_a_cookie_needs_a_listed_origin(caplog: pytest.Lo
                 await verb()
 
 
-async def test_what_a_handshake_gets_when_the_store_is_away() -> None:
-    """S-72: the 503 of the HTTP interface where the server can send one, otherwise a close before the accept."""
+@pytest.mark.parametrize(
+    ("error", "status", "close"),
+    [
+        (StoreUnavailable("away"), 503, (1013, "unavailable")),
+        (Overloaded("full"), 503, (1013, "overloaded")),
+        (StoreRefused("damaged"), 500, (1011, "internal")),
+        (NoSession(), 401, (3000, "unauthenticated")),
+        (CrossSite(), 403, (3003, "forbidden")),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+async def test_what_a_handshake_gets_for_an_error(
+    error: Exception, status: int, close: tuple[int, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """S-72: the HTTP interface's answer where the server can send one, otherwise a close before the accept; a log."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await Visitor.of(scope).session()
@@ -533,12 +547,16 @@ async def test_what_a_handshake_gets_when_the_store_is_away() -> None:
     async with running() as site:
         token, _ = await site.manager.create_session("u1")
         around = HoldfastMiddleware(app, site.manager)
-        for extension, first in (("websocket.http.response", "websocket.http.response.start"), ("", "websocket.close")):
-            site.store.fail("touch")
+        for extension in ("websocket.http.response", ""):
+            caplog.clear()
+            site.store.fail("touch", error=error)
             scope = {**handshake(token, way="bearer"), "extensions": {extension: {}}}
             await around(scope, receive, send)
-            assert sent[0]["type"] == first
-            assert sent[0].get("status", 503) == 503
+            if extension:
+                assert (sent[0]["type"], sent[0]["status"]) == ("websocket.http.response.start", status)
+            else:
+                assert sent == [{"type": "websocket.close", "code": close[0], "reason": close[1]}]
+            assert (f"{type(error).__name__}: {error}" in caplog.text) is (status >= 500)
             sent.clear()
 
 

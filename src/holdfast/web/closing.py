@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from holdfast.sessions.errors import Overloaded, StoreUnavailable
 from holdfast.sessions.session import EndReason
+from holdfast.web.errors import CrossSite, NoSession
 
 
 class Closing(NamedTuple):
@@ -64,6 +65,8 @@ def closing_of_end(reason: EndReason) -> Closing:
 
 def closing_of_error(error: Exception) -> Closing:
     """How a socket closes when it cannot go on because of an error."""
+    if isinstance(error, NoSession | CrossSite):
+        return UNAUTHENTICATED if isinstance(error, NoSession) else FORBIDDEN
     if isinstance(error, Overloaded):
         return OVERLOADED
     return UNAVAILABLE if isinstance(error, StoreUnavailable) else INTERNAL

@@ -5,21 +5,15 @@ from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from holdfast.sessions.errors import StoreRefused, StoreUnavailable, TooManySessions
 from holdfast.sessions.manager import SessionManager
 from holdfast.web.cookies import CookieOptions
-from holdfast.web.errors import CrossSite, NoSession
 from holdfast.web.origins import Origins
-from holdfast.web.responses import error_answer
+from holdfast.web.responses import ANSWERED, answer_instead
 from holdfast.web.visitor import SCOPE_KEY, Visitor
 from holdfast.web.visitor_options import VisitorOptions
 
 _COOKIE: Final = CookieOptions()
 _ORIGINS: Final = Origins()
-# What these mean to a client is known. Anything else is a fault of the application, and its own to answer.
-_ANSWERED: Final = (CrossSite, NoSession, StoreRefused, StoreUnavailable, TooManySessions)
-# RFC 6455's registry: try again later.
-_TRY_AGAIN_LATER: Final = 1013
 
 
 class SocketRunner(Protocol):
@@ -96,10 +90,10 @@ class HoldfastMiddleware:
             finally:
                 # Once the head of an answer is out there is nothing to take back.
                 await visitor.take_back()
-        except _ANSWERED as error:
+        except ANSWERED as error:
             if visitor.started:
                 raise
-            await error_answer(scope, error)(scope, receive, finished)
+            await answer_instead(error, scope, receive, finished)
 
     async def _handshake(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[SCOPE_KEY] = Visitor(scope, self._manager, self._options)
@@ -118,10 +112,7 @@ class HoldfastMiddleware:
 
         try:
             await self._app(scope, receive, noted)
-        except _ANSWERED as error:
+        except ANSWERED as error:
             if answered:
                 raise
-            if "websocket.http.response" in scope.get("extensions", {}):
-                await error_answer(scope, error)(scope, receive, send)
-            else:
-                await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
+            await answer_instead(error, scope, receive, send)

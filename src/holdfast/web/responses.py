@@ -1,4 +1,4 @@
-"""One table from errors to answers, and the one way an answer is made.
+"""What an error means to a client: one table from errors to answers, and the one way an answer is made.
 
 Bodies are generic: `{"error": code, "message": sentence}`, with the correlation id from 500 up. Nothing that
 the client sent is repeated but names of fields, and nothing that a store said is shown.
@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from holdfast.sessions.errors import (
     AuthorityMoved,
@@ -23,12 +23,15 @@ from holdfast.sessions.errors import (
     StoreUnavailable,
     TooManySessions,
 )
+from holdfast.web.closing import closing_of_error
 from holdfast.web.errors import CrossSite, NoSession
 
 log = logging.getLogger("holdfast.web")
 
 NO_STORE: Final = {"Cache-Control": "no-store"}
 RETRY_AFTER_SECONDS: Final = 1
+ANSWERED: Final = (CrossSite, NoSession, StoreRefused, StoreUnavailable, TooManySessions)
+"""What middleware answers in an application's place. Anything else is the application's fault, and its to answer."""
 
 
 class Refusal(HTTPException):
@@ -120,6 +123,19 @@ def error_answer(scope: Scope, error: Exception) -> JSONResponse:
     if status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return JSONResponse(body, status, {**NO_STORE, **headers})
+
+
+async def answer_instead(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request or a handshake in the application's place: nothing has been sent yet.
+
+    Where the server cannot send an answer to a handshake it is closed instead, which its client sees as a 403.
+    """
+    answer = error_answer(scope, error)
+    if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
+        await answer(scope, receive, send)
+    else:
+        closing = closing_of_error(error)
+        await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
 
 
 def _server_error(error: Exception) -> tuple[int, str, str]:

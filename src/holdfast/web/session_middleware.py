@@ -12,14 +12,12 @@ from typing import Final
 from starlette.datastructures import Secret
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from holdfast.sessions.errors import StoreRefused, StoreUnavailable, TooManySessions
 from holdfast.sessions.manager import SessionManager
 from holdfast.web.caching import RawHeaders, keep_nowhere, keep_private
-from holdfast.web.closing import closing_of_error
 from holdfast.web.errors import CrossSite
 from holdfast.web.lazy_manager import LazyManager
 from holdfast.web.origins import SAFE_METHODS, Origins
-from holdfast.web.responses import error_answer
+from holdfast.web.responses import ANSWERED, answer_instead
 from holdfast.web.session_rules import SessionRules
 from holdfast.web.session_state import CookieChange, SessionState
 from holdfast.web.starlette_cookie import SameSite, StarletteCookie
@@ -28,8 +26,6 @@ log = logging.getLogger("holdfast.web")
 
 TWO_WEEKS: Final = 14 * 24 * 60 * 60
 
-# What these mean to a client is known. Anything else is a fault of the application, and its own to answer.
-_ANSWERED: Final = (CrossSite, StoreRefused, StoreUnavailable, TooManySessions)
 _VARY: Final = (b"Cookie",)
 
 
@@ -115,8 +111,8 @@ class SessionMiddleware:
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             state = await self._loaded(scope)
-        except _ANSWERED as error:
-            await error_answer(scope, error)(scope, receive, send)
+        except ANSWERED as error:
+            await answer_instead(error, scope, receive, send)
             return
         session = state.session
         failure: Exception | None = None
@@ -142,15 +138,15 @@ class SessionMiddleware:
                 raise
             _note_another(error, failure)
         if failure is not None:
-            await self._fail(failure, scope, receive, send)
+            await _answer(failure, scope, receive, send)
         elif saved_changes is not None and session.changes != saved_changes:
             log.warning("request.session was changed after the response had started; that is not saved")
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             state = await self._loaded(scope)
-        except _ANSWERED as error:
-            await self._fail(error, scope, receive, send)
+        except ANSWERED as error:
+            await answer_instead(error, scope, receive, send)
             return
         failure: Exception | None = None
         accepted = left = False
@@ -187,7 +183,7 @@ class SessionMiddleware:
                 raise
             _note_another(error, failure)
         if failure is not None:
-            await self._fail(failure, scope, receive, send)
+            await _answer(failure, scope, receive, send)
         elif accepted:
             await self._save_in_socket(state, last=True)
 
@@ -229,23 +225,18 @@ class SessionMiddleware:
     async def _save_in_socket(self, state: SessionState, *, last: bool) -> None:
         try:
             await state.save(answering=False)
-        except _ANSWERED as error:
+        except ANSWERED as error:
             # The client is gone, or going: there is nobody to answer.
             if last:
                 log.error("what was put into websocket.session is lost: %s", error)
             else:
                 log.warning("websocket.session could not be saved; it is tried once more: %s", error)
 
-    async def _fail(self, failure: Exception, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer instead of the application: nothing has been sent yet."""
-        if not isinstance(failure, _ANSWERED):
-            raise failure
-        if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
-            await error_answer(scope, failure)(scope, receive, send)
-        else:
-            log.error("a WebSocket is refused: %s: %s", type(failure).__name__, failure)
-            closing = closing_of_error(failure)
-            await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+
+async def _answer(failure: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    if not isinstance(failure, ANSWERED):
+        raise failure
+    await answer_instead(failure, scope, receive, send)
 
 
 def _is_of_script(scope: Scope) -> bool:
