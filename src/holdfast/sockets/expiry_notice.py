@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final
 
-from holdfast.sessions.errors import HoldfastError
-from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.errors import StoreUnavailable
+from holdfast.sessions.watches import Attachment
 from holdfast.web.responses import timestamp
 
 log = logging.getLogger("holdfast.sockets")
@@ -37,34 +38,30 @@ def extended(expires_at: datetime) -> str:
     return _frame("extended", expires_at)
 
 
-async def give_notice(manager: SessionManager, session_id: str, before: float, tell: Tell) -> None:
+async def give_notice(attachment: Attachment, clock: Clock, before: float, tell: Tell) -> None:
     """Tell a client `before` seconds before its session runs out, again after each extension, until the end.
 
-    The time is the store's, asked for when it is needed; the session may have been extended by anyone meanwhile.
+    The time is the store's, looked at again when it is needed; the session may have been extended by anyone meanwhile.
     """
     told: datetime | None = None
-    while True:
+    while not attachment.end.done():
+        left = attachment.seconds_left
+        if left is not None and left > before:
+            await clock.sleep(left - before)
         try:
-            session = await manager.get_by_id(session_id)
-            now = await manager.ping()
-        except HoldfastError as error:
+            await attachment.look()
+        except StoreUnavailable as error:
             # The socket stays; it would be wrong to warn of a time that is not known.
             log.debug("when a session runs out is not known; asking again: %s", error)
-            await manager.clock.sleep(_RETRY_SECONDS)
+            await clock.sleep(_RETRY_SECONDS)
             continue
-        if session is None:
-            return
-        due = session.expires_at
-        if (idle := manager.policy.idle_timeout) is not None:
-            due = min(due, session.last_activity + idle)
-        left = (due - now).total_seconds()
-        if left > before:
-            await manager.clock.sleep(left - before)
-        elif due != told:
+        left, due = attachment.seconds_left, attachment.due
+        if left is None or due is None or left > before:
+            continue
+        if due != told:
             told = due
             await tell(_frame("expiring", due))
-        else:
-            await manager.clock.sleep(max(left, _RETRY_SECONDS))
+        await clock.sleep(max(left, _RETRY_SECONDS))
 
 
 def _frame(kind: str, expires_at: datetime) -> str:

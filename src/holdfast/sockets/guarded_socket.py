@@ -241,8 +241,8 @@ class GuardedSocket:
             # Over between the handshake and here: only now can the client be told why.
             self._begin_goodbye(self._closing)
         elif self._options.warn_before is not None:
-            id = self._admitted.inspection.session.id
-            self._notice = asyncio.create_task(give_notice(self._manager, id, self._options.warn_before, self._tell))
+            notice = give_notice(self._admitted.attachment, self._manager.clock, self._options.warn_before, self._tell)
+            self._notice = asyncio.create_task(notice)
 
     async def _deliver(self, message: Message) -> None:
         if self._admitted is not None and self._unsent >= self._options.max_unsent:

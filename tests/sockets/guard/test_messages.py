@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -231,6 +231,21 @@ async def test_the_client_is_warned_before_the_session_runs_out() -> None:
             served.clock.advance(7200 - 600 - 599)
             frame = json.loads(await client.recv())
             assert datetime.fromisoformat(frame["expires_at"]) - new.expires_at > timedelta(hours=1)
+
+
+async def test_warnings_share_the_statements_of_the_watches() -> None:
+    """Many sockets are warned at one time, and for that each of their sessions is only looked at with all others."""
+    async with site(options(warn_before=600.0), session_ttl_hours=1) as served, AsyncExitStack() as stack:
+        news = [await served.manager.create_session(f"u{each}") for each in range(20)]
+        clients = [await stack.enter_async_context(served.connect(token=new.token)) for new in news]
+        await served.clock.until_sleeping(1 + len(clients))
+        before = served.store.calls.copy()
+        served.clock.advance(3001)
+        for client in clients:
+            assert "expiring" in str(await client.recv())
+        asked = served.store.calls - before
+        assert set(asked) == {"standing"}
+        assert asked["standing"] < 5
 
 
 async def test_a_client_may_extend_where_that_is_allowed() -> None:
