@@ -422,6 +422,27 @@ async def test_a_handshake_with_a_list_of_origins(places: Places, origins: list[
         assert site.calls == calls + counts
 
 
+async def test_a_handshake_without_a_list_of_origins(places: Places, caplog: pytest.LogCaptureFixture) -> None:
+    """Any page's counts, as with Starlette; the first that a browser sends with a cookie is warned of (S-37)."""
+
+    def warnings() -> int:
+        return sum("from any page" in record.getMessage() for record in caplog.records)
+
+    async with serving(places) as site:
+        browser = site.browser()
+        await browser.do(["set", "a", 1])
+        cookie, origin = (b"cookie", f"{COOKIE}={browser.token}".encode()), (b"origin", b"https://evil.example")
+        for headers, expected in (([cookie], 0), ([origin], 0), ([cookie, origin], 1), ([cookie, origin], 1)):
+            socket = Socket(site.app, [["accept"]], None, headers=headers)
+            await socket.next()
+            assert await socket.do(["read"]) == ({"a": 1} if cookie in headers else {})
+            assert warnings() == expected
+    (record,) = [each for each in caplog.records if "from any page" in each.getMessage()]
+    assert record.levelno == logging.WARNING
+    assert "origins=Origins([" in record.getMessage()
+    assert "evil" not in caplog.text
+
+
 async def test_a_refused_handshake(places: Places) -> None:
     """Closing instead of accepting saves nothing."""
     async with serving(places) as site:

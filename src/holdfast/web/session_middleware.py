@@ -78,7 +78,8 @@ class SessionMiddleware:
                 the old one is logged in with it.
             origins: whose pages may open WebSockets and send what changes something, with the cookie. A handshake of
                 another's is one of a visitor without a session; a request of another's is refused with 403. `None`
-                lets everybody's, as Starlette does: then `same_site` is all that keeps other sites' pages off.
+                lets everybody's, as Starlette does: then `same_site` is all that keeps other sites' pages off. The
+                first WebSocket that a page opens then with the cookie is warned of.
 
         Raises `InvalidArgument` for a cookie that browsers would refuse or read otherwise.
         """
@@ -87,6 +88,7 @@ class SessionMiddleware:
         self._keeper = LazyManager(manager)
         self._rules = SessionRules(max_age=max_age, user_key=user_key)
         self._origins = origins
+        self._warns = origins is None
         self._cookie = StarletteCookie(
             session_cookie,
             max_age=max_age,
@@ -198,6 +200,12 @@ class SessionMiddleware:
     def _may_act(self, scope: Scope) -> bool:
         """Whether the cookie counts. Raises `CrossSite` for a request that would change something with it."""
         if self._origins is None:
+            if self._warns and scope["type"] == "websocket" and _is_of_page(scope):
+                self._warns = False
+                log.warning(
+                    "WebSockets are opened with the session cookie from any page, as with Starlette: pass "
+                    'origins=Origins(["https://app.example.com"]), with the origins of your own pages'
+                )
             return True
         if scope["type"] == "http":
             if scope["method"] not in SAFE_METHODS and not self._origins.permits_unsafe(scope):
@@ -237,6 +245,11 @@ async def _answer(failure: Exception, scope: Scope, receive: Receive, send: Send
     if not isinstance(failure, ANSWERED):
         raise failure
     await answer_instead(failure, scope, receive, send)
+
+
+def _is_of_page(scope: Scope) -> bool:
+    """Whether a browser sent the handshake: it always says whose page opens the socket (RFC 6455, 10.2)."""
+    return any(name == b"origin" for name, _ in scope["headers"])
 
 
 def _is_of_script(scope: Scope) -> bool:
