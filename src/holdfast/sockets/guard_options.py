@@ -58,7 +58,7 @@ class GuardOptions:
     max_unsent: int = 64
     """Messages of the application that may wait because the client does not read."""
     send_timeout: float = 10.0
-    """Seconds that one message may wait for that."""
+    """Seconds that one message, or the application's own close, may wait for that."""
     warn_before: float | None = None
     """Seconds before the session runs out at which the client is told; `None` tells it nothing."""
     allow_extend: bool = False

@@ -26,7 +26,7 @@ from holdfast.sockets.handshake import HandshakeRefused, harmless_acceptance, hi
 from holdfast.sockets.inspection import Inspection
 from holdfast.sockets.interruptible import Interruptible
 from holdfast.sockets.registry import Full, Place, SocketObserver, Sockets
-from holdfast.sockets.wire import Wire
+from holdfast.sockets.wire import GOODBYE_SECONDS, Wire
 from holdfast.web.closing import ABNORMAL, RESTART, TOO_SLOW, Closing, closing_of_end, closing_of_error
 from holdfast.web.limits import client_address
 
@@ -287,14 +287,27 @@ class GuardedSocket:
         """Pass on the application's close, or its own refusal of the handshake; after a decision it has its wish."""
         closes = message["type"] == "websocket.close"
         if closes and self._accepted:
-            # In the guard's own way: a client that does not read must not hold up the application.
-            self.close(Closing(message.get("code", 1000), message.get("reason") or ""))
-            await self._closed_in_order()
+            # In the guard's own way: a client that never reads must not hold up the application for ever.
+            await self._close_after_sends(Closing(message.get("code", 1000), message.get("reason") or ""))
         elif self._closing is None:
             async with self._wire.turn:
                 await self._sent(message)
             if closes:
                 self._gone(Closing(message.get("code", 1000), ""))
+
+    async def _close_after_sends(self, closing: Closing) -> None:
+        """Close as the application wishes: after what is being sent, with time for the client to take all that."""
+        patience = self._options.send_timeout
+        if self._closing is None:
+            try:
+                async with asyncio.timeout(patience), self._wire.turn:
+                    if self._closed() is None:
+                        self._decide(closing)
+                        if self._accepted:
+                            self._begin_goodbye(closing, patience)
+            except TimeoutError:
+                self.close(closing)
+        await self._closed_in_order()
 
     async def _closed_in_order(self) -> None:
         if self._closer is not None:
@@ -303,8 +316,9 @@ class GuardedSocket:
     # The end
 
     def close(self, closing: Closing) -> None:
-        """Decide that it closes, and let that happen. The first decision counts; never waits, never raises."""
+        """Decide that it closes, and let that happen soon. The first decision counts; never waits, never raises."""
         if self._closing is not None:
+            self._wire.hurry()
             return
         self._decide(closing)
         if self._accepted:
@@ -314,8 +328,7 @@ class GuardedSocket:
         """The application is done with it: close it if it is open, wait for the close to be sent, and forget it."""
         if self._admitted is None:
             return
-        self.close(closing)
-        await self._closed_in_order()
+        await self._close_after_sends(closing)
         self.forget()
 
     def forget(self) -> None:
@@ -349,8 +362,8 @@ class GuardedSocket:
         if self._notice is not None:
             self._notice.cancel()
 
-    def _begin_goodbye(self, closing: Closing) -> None:
-        self._closer = asyncio.create_task(self._wire.close(closing))
+    def _begin_goodbye(self, closing: Closing, within: float = GOODBYE_SECONDS) -> None:
+        self._closer = asyncio.create_task(self._wire.close(closing, within))
         self._closer.add_done_callback(lambda _: self._leave())
 
     def _gone(self, closing: Closing) -> None:

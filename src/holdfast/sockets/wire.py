@@ -13,8 +13,8 @@ from holdfast.web.closing import Closing
 
 log = logging.getLogger("holdfast.sockets")
 
-_GOODBYE_SECONDS: Final = 1.0
-"""How long a close frame may wait for room in the connection's buffer before the connection is dropped."""
+GOODBYE_SECONDS: Final = 1.0
+"""How long a close that was decided may wait for room in the connection's buffer before the connection is dropped."""
 _LINGER_SECONDS: Final = 11.0
 """How long a connection may stay after its close before it is dropped. uvicorn waits ten for the client's answer."""
 
@@ -22,7 +22,7 @@ _LINGER_SECONDS: Final = 11.0
 class Wire:
     """What the server handed over for one socket."""
 
-    __slots__ = ("receive", "scope", "send", "turn")
+    __slots__ = ("_limit", "receive", "scope", "send", "turn")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take it."""
@@ -31,6 +31,7 @@ class Wire:
         self.send = send
         self.turn = asyncio.Lock()
         """Held by whoever sends, so that messages keep their order and none follows a close."""
+        self._limit: asyncio.Timeout | None = None
 
     async def refuse(self, closing: Closing, *, browser_codes: bool) -> None:
         """Refuse the handshake: with an HTTP answer, or with a close that a browser's page can read."""
@@ -49,10 +50,10 @@ class Wire:
             else:
                 await self.send({"type": "websocket.close", **closing._asdict()})
 
-    async def close(self, closing: Closing) -> None:
-        """Close in order if the client lets us, and drop the connection otherwise. Never raises."""
+    async def close(self, closing: Closing, within: float) -> None:
+        """Close in order if the client lets us in so many seconds, and drop the connection otherwise. Never raises."""
         try:
-            async with asyncio.timeout(_GOODBYE_SECONDS), self.turn:
+            async with asyncio.timeout(within) as self._limit, self.turn:
                 await self.send({"type": "websocket.close", **closing._asdict()})
         except TimeoutError:
             # The buffer is full, and closing in order would wait for the client to read all of it.
@@ -62,6 +63,14 @@ class Wire:
         except Exception:
             log.exception("a socket could not be closed in order, so its connection is dropped")
             self._drop()
+        finally:
+            self._limit = None
+
+    def hurry(self) -> None:
+        """Give a close that still waits for the client no longer than one that was decided."""
+        limit, soon = self._limit, asyncio.get_running_loop().time() + GOODBYE_SECONDS
+        if limit is not None and not limit.expired() and (limit.when() or 0.0) > soon:
+            limit.reschedule(soon)
 
     def drop_later(self) -> None:
         """Drop the connection in a while, if it is there yet. Safe to repeat."""

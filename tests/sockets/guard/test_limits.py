@@ -131,7 +131,7 @@ async def test_sockets_of_the_process_are_limited() -> None:
 
 
 async def test_a_storm_of_handshakes_is_bounded() -> None:
-    """F-29, S-42: so many handshakes may wait for a slow store, none unauthenticated beyond; others are told at once."""
+    """F-29, S-42: so many handshakes may wait for the store, none unauthenticated beyond; others are told at once."""
     async with site(options(max_handshakes=10)) as served:
         new = await served.manager.create_session("u1")
         faults = [served.store.stall("touch", at=each) for each in range(1, 11)]
@@ -303,7 +303,7 @@ def test_limits_that_nothing_could_keep_are_refused(changes: dict[str, Any]) -> 
 
 
 async def test_an_application_may_close_a_reader_that_never_reads() -> None:
-    """F-33: the application's own close does not wait for the client either."""
+    """F-33: the application's own close waits for the client no longer than one of its messages does."""
     closed: list[str] = []
 
     async def flood(websocket: WebSocket) -> None:
@@ -316,10 +316,59 @@ async def test_an_application_may_close_a_reader_that_never_reads() -> None:
             await websocket.close(1000)
             closed.append("closed")
 
-    async with site(prepare=lambda made: made.handle("/flood", flood)) as served:
+    async with site(options(send_timeout=1.0), prepare=lambda made: made.handle("/flood", flood)) as served:
         new = await served.manager.create_session("u1")
         client = await served.connect("/flood", token=new.token, max_queue=1).__aenter__()
         client.transport.pause_reading()
         await eventually(lambda: closed == ["closed"], what="the application is done", deadline=5)
         await eventually(lambda: served.guard.open_sockets == 0, what="its place is free", deadline=5)
+        client.transport.abort()
+
+
+LARGE = 20_000_000
+
+
+@pytest.mark.parametrize("returns", [False, True])
+async def test_what_was_sent_before_the_applications_own_close_arrives(returns: bool) -> None:
+    """A client that is slow to read gets all of it, what was still being sent too, and then the close."""
+    waiting: list[asyncio.Task[None]] = []
+
+    async def generous(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_bytes(b"x" * LARGE)
+        waiting.append(asyncio.create_task(websocket.send_bytes(b"y" * LARGE)))
+        await asyncio.sleep(0)
+        if not returns:
+            await websocket.close(3999, "enough")
+
+    async with site(prepare=lambda made: made.handle("/generous", generous)) as served:
+        new = await served.manager.create_session("u1")
+        async with served.connect("/generous", token=new.token, max_queue=1, max_size=None) as client:
+            client.transport.pause_reading()
+            await eventually(lambda: len(waiting) == 1, what="it is closing")
+            # Longer than a close that was decided may take.
+            asyncio.get_running_loop().call_later(wire.GOODBYE_SECONDS * 1.5, client.transport.resume_reading)
+            code, _, received = await ending(client)
+        assert [len(each) for each in received] == [LARGE, LARGE]
+        assert code == (1000 if returns else 3999)
+
+
+async def test_a_session_that_ends_during_a_patient_close_ends_the_patience() -> None:
+    """Promise 6: what waits for the client behind the application's own close is dropped a second after the end."""
+    closing: list[bool] = []
+
+    async def generous(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_bytes(b"x" * LARGE)
+        closing.append(True)
+        await websocket.close()
+
+    limits = options(send_timeout=60.0)
+    async with site(limits, prepare=lambda made: made.handle("/generous", generous)) as served:
+        new = await served.manager.create_session("u1")
+        client = await served.connect("/generous", token=new.token, max_queue=1, max_size=None).__aenter__()
+        client.transport.pause_reading()
+        await eventually(lambda: closing == [True], what="it is closing")
+        await served.manager.end_session(new.id)
+        await eventually(lambda: connections(served) == 0, what="the connection is gone", deadline=5)
         client.transport.abort()
