@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -41,10 +41,11 @@ class Answer(NamedTuple):
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp) -> AsyncIterator[int]:
+async def listening(app: ASGIApp, *, sockets: bool = False) -> AsyncIterator[int]:
     """The port of an application, served by uvicorn in this test's event loop until the end of the block."""
     with socket.create_server((LOOPBACK, 0)) as listener:
-        server = _Server(uvicorn.Config(app, http="h11", ws="none", lifespan="on", log_config=None))
+        ws: Literal["websockets-sansio", "none"] = "websockets-sansio" if sockets else "none"
+        server = _Server(uvicorn.Config(app, http="h11", ws=ws, lifespan="on", log_config=None))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await eventually(lambda: server.started or task.done(), what="the server listens")
         try:
