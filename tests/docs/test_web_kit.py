@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import Request
 
 from holdfast.web import errors
 from holdfast.web.cookies import CookieOptions
@@ -71,6 +72,30 @@ async def test_the_other_applications_run(folder: Path, monkeypatch: pytest.Monk
         assert (refused.status_code, refused.json()["error"]) == (403, "cross_site")
         assert (await browser.post("/log-out")).status_code == 204
         assert (await browser.get("/me")).status_code == 401
+
+
+async def test_the_application_mounted_into_the_servers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's own routes are there; a fault takes the log-in back; a refusal has the server's headers."""
+    module = load(folder / "mounted_app.py", monkeypatch)
+
+    async def fails(request: Request) -> None:
+        await Visitor.of(request).log_in("ada")
+        raise ZeroDivisionError
+
+    module.shop.add_api_route("/fails", fails, methods=["POST"])
+    transport = httpx2.ASGITransport(module.app, raise_app_exceptions=False)
+    own = {"Sec-Fetch-Site": "same-origin"}
+    async with (
+        module.sessions,
+        httpx2.AsyncClient(transport=transport, base_url="https://x.test", headers=own) as browser,
+    ):
+        assert (await browser.get("/healthz")).status_code == 200
+        failed = await browser.post("/shop/fails")
+        assert (failed.status_code, "set-cookie" in failed.headers) == (500, False)
+        assert await module.sessions.list_sessions() == []
+        assert (await browser.post("/shop/log-in/ada")).status_code == 204
+        refused = await browser.post("/shop/log-in/ada", headers={"Sec-Fetch-Site": "cross-site"})
+        assert (refused.status_code, refused.headers["X-Content-Type-Options"]) == (403, "nosniff")
 
 
 async def test_the_examples_about_cookies() -> None:
