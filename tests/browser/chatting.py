@@ -135,6 +135,6 @@ class Visitor:
 
     async def is_told(self, title: str, code: str) -> None:
         """Wait for the dialog that says why it is over."""
-        await expect(self.dialog).to_be_visible()
+        await expect(self.dialog).to_be_visible(timeout=30_000)
         await expect(self.dialog.get_by_role("heading")).to_have_text(title)
         await expect(self.dialog.locator("#over-code")).to_have_text(code)

@@ -42,9 +42,11 @@ class GuardOptions:
     max_message_bytes: int = 65_536
     """The largest message from a client, in bytes; a text counts as its UTF-8."""
     messages_per_second: float = 20.0
-    """How many messages a socket may send, on average."""
+    """How many messages a socket may send, on average. One that sends more is read no faster than that."""
     message_burst: int = 100
     """How many it may send at once."""
+    too_fast_after: float = 10.0
+    """Seconds for which it may go on sending more than that, being slowed down, before it is closed."""
     max_per_session: int | None = 20
     """Sockets of one session in this process."""
     max_per_user: int | None = 100
@@ -75,7 +77,7 @@ class GuardOptions:
         for name in ("max_per_session", "max_per_user", "max_per_address"):
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), whole=True)
-        for name in ("messages_per_second", "send_timeout", "extend_hours"):
+        for name in ("messages_per_second", "too_fast_after", "send_timeout", "extend_hours"):
             _check(name, getattr(self, name))
         if self.warn_before is not None:
             _check("warn_before", self.warn_before)

@@ -182,6 +182,7 @@ class GuardedSocket:
             return {"type": "websocket.disconnect", "code": code, "reason": reason}
         if self._held is None:
             message: Message = {}
+            admitted.inspection.listen()
             with Interruptible() as self._receiving:
                 message = await self._wire.receive()
             if self._closed() is not None:
@@ -205,6 +206,9 @@ class GuardedSocket:
 
     async def _examined(self, inspection: Inspection, payload: str | bytes) -> bool:
         """Whether the application gets it."""
+        await inspection.paced()
+        if self._closed() is not None:
+            return False
         closing = await inspection.examined(payload)
         if closing is None and inspection.asks_to_extend(payload):
             closing, answer = await inspection.extended()

@@ -29,7 +29,7 @@ log = logging.getLogger("holdfast.sockets")
 class Inspection:
     """The inspection of one socket's messages, and the session as the last one found it."""
 
-    __slots__ = ("_attachment", "_manager", "_options", "_rate", "_validated_at", "session")
+    __slots__ = ("_attachment", "_manager", "_options", "_rate", "_validated_at", "_wait", "session")
 
     def __init__(
         self, manager: SessionManager, options: GuardOptions, session: Session, attachment: Attachment, asked_at: float
@@ -38,9 +38,14 @@ class Inspection:
         self._manager = manager
         self._options = options
         self._attachment = attachment
-        self._rate = MessageRate(options.message_burst, asked_at)
+        self._rate = MessageRate(options.messages_per_second, options.message_burst, asked_at)
+        self._wait = 0.0
         self._validated_at = asked_at
         self.session = session
+
+    def listen(self) -> None:
+        """The client's next message is waited for from now on."""
+        self._rate.listen(asyncio.get_running_loop().time())
 
     def at_first_sight(self, payload: str | bytes) -> Closing | None:
         """Why the socket must close for this message, whoever sent it; `None` when it may go on."""
@@ -48,7 +53,13 @@ class Inspection:
         if _is_larger(payload, options.max_message_bytes):
             return TOO_BIG
         now = asyncio.get_running_loop().time()
-        return None if self._rate.take(now, options.messages_per_second, options.message_burst) else TOO_FAST
+        self._wait = self._rate.take(now)
+        return TOO_FAST if self._rate.over_for(now) > options.too_fast_after else None
+
+    async def paced(self) -> None:
+        """Wait until the rate lets the message pass. Nothing is read of the client meanwhile, which slows it down."""
+        if self._wait > 0:
+            await asyncio.sleep(self._wait)
 
     async def examined(self, payload: str | bytes) -> Closing | None:
         """Why the socket must close instead of passing the message on; `None` when it passes. Never raises.

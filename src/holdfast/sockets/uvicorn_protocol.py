@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 
-from holdfast.sockets.message_rate import MessageRate
+from holdfast.sockets.message_rate import FrameRate
 from holdfast.web.closing import TOO_FAST
 
 _SLICE_BYTES: Final = 512
@@ -42,7 +42,7 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Made by uvicorn."""
         super().__init__(*arguments, **options)
-        self._rate = MessageRate(self.frame_burst, time.monotonic())
+        self._rate = FrameRate(self.frame_burst, time.monotonic())
         self._unread = bytearray()
         self._read_frames = 0
         self._read_at = 0.0
