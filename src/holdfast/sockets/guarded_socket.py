@@ -55,6 +55,7 @@ class GuardedSocket:
     __slots__ = (
         "_accepted",
         "_admitted",
+        "_answering",
         "_begun",
         "_closer",
         "_closing",
@@ -67,6 +68,7 @@ class GuardedSocket:
         "_observer",
         "_options",
         "_receiving",
+        "_refused",
         "_sending",
         "_sockets",
         "_unsent",
@@ -85,6 +87,9 @@ class GuardedSocket:
         self._admitted: Admitted | None = None
         self._begun = False
         self._accepted = False
+        self._refused = False
+        self._answering = False
+        """Whether the application has begun an HTTP answer of its own, whose body must follow."""
         self._closing: Closing | None = None
         self._left = False
         self._connect: Message | None = None
@@ -139,7 +144,7 @@ class GuardedSocket:
         else:
             self._admitted.attachment.end.add_done_callback(self._heard)
             return self._admitted.inspection.session
-        self._closing = closing
+        self._closing, self._refused = closing, True
         self._observer.handshake_refused(closing.reason)
         await self._wire.refuse(closing, browser_codes=self._options.browser_codes)
         raise HandshakeRefused(closing)
@@ -288,16 +293,28 @@ class GuardedSocket:
             await self._deliver({"type": "websocket.send", "text": text})
 
     async def _end_by_application(self, message: Message) -> None:
-        """Pass on the application's close, or its own refusal of the handshake; after a decision it has its wish."""
-        closes = message["type"] == "websocket.close"
-        if closes and self._accepted:
+        """Pass on the application's close, or its own refusal of the handshake; after a decision that one is told."""
+        kind = message["type"]
+        if kind == "websocket.close" and self._accepted:
             # In the guard's own way: a client that never reads must not hold up the application for ever.
             await self._close_after_sends(Closing(message.get("code", 1000), message.get("reason") or ""))
-        elif self._closing is None:
+        elif self._answering if kind == "websocket.http.response.body" else self._closed() is None:
+            self._refused, self._answering = True, kind != "websocket.close"
             async with self._wire.turn:
                 await self._sent(message)
-            if closes:
+            if kind == "websocket.close":
                 self._gone(Closing(message.get("code", 1000), ""))
+        else:
+            await self._refuse_as_decided()
+
+    async def _refuse_as_decided(self) -> None:
+        """Refuse the handshake of a socket that was admitted, and whose close was decided before it was accepted."""
+        if self._closing is None or self._refused or self._left:
+            return
+        self._refused = True
+        async with self._wire.turn:
+            await self._wire.refuse(self._closing, browser_codes=self._options.browser_codes)
+        self._leave()
 
     async def _close_after_sends(self, closing: Closing) -> None:
         """Close as the application wishes: after what is being sent, with time for the client to take all that."""
@@ -332,6 +349,8 @@ class GuardedSocket:
         """The application is done with it: close it if it is open, wait for the close to be sent, and forget it."""
         if self._admitted is None:
             return
+        if not self._accepted and self._closed() is not None:
+            await self._refuse_as_decided()
         await self._close_after_sends(closing)
         self.forget()
 

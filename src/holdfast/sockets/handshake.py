@@ -22,9 +22,13 @@ from holdfast.sessions.session import Session
 from holdfast.sessions.tokens import TOKEN_PATTERN
 from holdfast.sockets.guard_options import GuardOptions
 from holdfast.web.closing import (
+    EVICTED,
+    EXPIRED,
     FORBIDDEN,
+    IDLE,
     OVERLOADED,
     RESTART,
+    REVOKED,
     TOO_MANY,
     UNAUTHENTICATED,
     UNAVAILABLE,
@@ -44,7 +48,7 @@ _MAX_PARAMETERS: Final = 100
 _SECRET: Final = re.compile(TOKEN_PATTERN)
 _RETRY_AFTER: Final = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 _REFUSALS: Final[dict[Closing, Refusal]] = {
-    UNAUTHENTICATED: unauthenticated(),
+    **dict.fromkeys((UNAUTHENTICATED, EXPIRED, IDLE, REVOKED, EVICTED), unauthenticated()),
     FORBIDDEN: Refusal(403, "forbidden", "this socket is not for this page or this session"),
     TOO_MANY: Refusal(429, "too_many_sockets", "there are too many sockets already", _RETRY_AFTER),
     OVERLOADED: Refusal(503, "overloaded", "this server has all the sockets it may; try again", _RETRY_AFTER),

@@ -2,8 +2,10 @@
 
 import asyncio
 from itertools import count
+from typing import Any
 
 import pytest
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection
 
@@ -11,7 +13,7 @@ from holdfast.sessions.session import EndReason
 from holdfast.sockets.guard_options import GuardOptions
 from holdfast.sockets.guarded_socket import GuardedSocket
 from tests.sockets.guard.blocking import block
-from tests.sockets.guard.site import ALLOWED, Site, ending, nothing_left, refusal, site
+from tests.sockets.guard.site import ALLOWED, Handler, Site, ending, nothing_left, refusal, site
 from tests.support.polling import eventually
 
 
@@ -141,6 +143,73 @@ async def test_an_end_between_handshake_and_acceptance_is_told() -> None:
         await eventually(lambda: len(served.manager.watches) == 0, what="the end has arrived")
         go.set()
         assert await ending(await opening) == (4403, "revoked", [])
+        await nothing_left(served)
+
+
+async def close_it(websocket: WebSocket) -> None:
+    """Refuse a handshake as ASGI's own message does."""
+    await websocket.close()
+
+
+async def answer_it(websocket: WebSocket) -> None:
+    """Refuse a handshake with an HTTP answer, in two messages."""
+    await websocket.send_denial_response(Response("no", 418))
+
+
+async def leave_it(websocket: WebSocket) -> None:
+    """Say nothing at all."""
+
+
+@pytest.mark.parametrize("refuses", [close_it, answer_it, leave_it])
+@pytest.mark.parametrize("browser_codes", [False, True])
+async def test_an_end_before_the_applications_own_refusal_is_told(
+    refuses: Handler, browser_codes: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S-44: a handshake that is never accepted, because its session ends first, is refused once, and not with a 500."""
+    ready, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(websocket: WebSocket) -> None:
+        ready.set()
+        await go.wait()
+        await refuses(websocket)
+
+    options = GuardOptions(origins=ALLOWED, browser_codes=browser_codes)
+    async with site(options, prepare=lambda made: made.handle("/slow", slow)) as served:
+        new = await served.manager.create_session("u1")
+        opening = served.connect("/slow", token=new.token)
+        answer: asyncio.Future[Any] = asyncio.ensure_future(opening.__aenter__() if browser_codes else refusal(opening))
+        await ready.wait()
+        await served.manager.end_session(new.id)
+        await eventually(lambda: len(served.manager.watches) == 0, what="the end has arrived")
+        go.set()
+        outcome = await answer
+        if isinstance(outcome, ClientConnection):
+            assert await ending(outcome) == (4403, "revoked", [])
+        else:
+            assert outcome.status_code == 401
+        await nothing_left(served)
+        assert served.counts.closed == [4403]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_an_http_refusal_that_has_begun_is_finished() -> None:
+    """An end between the head and the body of the application's own answer does not cut it in two."""
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(websocket: WebSocket) -> None:
+        await websocket.send({"type": "websocket.http.response.start", "status": 418, "headers": []})
+        begun.set()
+        await go.wait()
+        await websocket.send({"type": "websocket.http.response.body", "body": b"no"})
+
+    async with site(prepare=lambda made: made.handle("/slow", slow)) as served:
+        new = await served.manager.create_session("u1")
+        answer = asyncio.ensure_future(refusal(served.connect("/slow", token=new.token)))
+        await begun.wait()
+        await served.manager.end_session(new.id)
+        await eventually(lambda: len(served.manager.watches) == 0, what="the end has arrived")
+        go.set()
+        assert (await answer).status_code == 418
         await nothing_left(served)
 
 
