@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus
 
 from starlette.exceptions import WebSocketException
 from starlette.responses import JSONResponse
@@ -84,11 +84,10 @@ async def session_of(scope: Scope, manager: SessionManager, options: GuardOption
     """
     in_path = scope.get("path_params", {}).get(options.id_parameter)
     presented = _presented(scope, options, None if in_path is None else str(in_path))
-    if presented is None:
-        raise HandshakeRefused(UNAUTHENTICATED)
-    if not options.origins.permits_handshake(scope, cookie=presented.way == "cookie"):
+    # First, whatever is presented: another origin's page must not learn whether the visitor has a cookie.
+    if not options.origins.permits_handshake(scope, cookie=presented is not None and presented.way == "cookie"):
         raise HandshakeRefused(FORBIDDEN)
-    if presented.secret is None:
+    if presented is None or presented.secret is None:
         raise HandshakeRefused(UNAUTHENTICATED)
     try:
         session = await _opened(scope, manager, presented.way, presented.secret)
@@ -112,7 +111,7 @@ def hide_secrets(scope: Scope, options: GuardOptions) -> None:
     hold a secret go too: a client that finds one accepted has sent it for that.
     """
     query = scope.get("query_string", b"").decode("latin-1")
-    shown = "&".join(part for part in _SECRET.sub(HIDDEN, query).split("&") if not _is_ticket(part))
+    shown = _shown(_SECRET, "&".join(part for part in query.split("&") if not _is_ticket(part)), "&")
     if shown != query:
         scope["query_string"] = shown.encode("latin-1")
     secrets = [_SECRET]
@@ -122,12 +121,20 @@ def hide_secrets(scope: Scope, options: GuardOptions) -> None:
             secrets.append(re.compile(re.escape(in_path)))
     for pattern in secrets:
         # Nothing is made anew where there is nothing to hide: a scope lasts as long as its socket.
-        if pattern.search(scope["path"]):
-            scope["path"] = pattern.sub(HIDDEN, scope["path"])
+        if pattern.search(unquote(scope["path"])):
+            scope["path"] = _shown(pattern, scope["path"], "/")
             if scope.get("raw_path") is not None:
-                scope["raw_path"] = pattern.sub(HIDDEN, scope["raw_path"].decode("latin-1")).encode("latin-1")
+                scope["raw_path"] = _shown(pattern, scope["raw_path"].decode("latin-1"), "/").encode("latin-1")
     if scope.get("subprotocols"):
         scope["subprotocols"] = harmless(scope["subprotocols"])
+
+
+def _shown(pattern: re.Pattern[str], text: str, separator: str) -> str:
+    """A part of an address without what matches, percent-encoded or not. Parts without a secret stay as they are."""
+    return separator.join(
+        quote(pattern.sub(HIDDEN, plain), safe="=") if pattern.search(plain := unquote(part)) else part
+        for part in pattern.sub(HIDDEN, text).split(separator)
+    )
 
 
 def harmless(subprotocols: Sequence[str]) -> list[str]:

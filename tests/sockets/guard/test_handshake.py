@@ -12,6 +12,7 @@ from websockets.typing import Origin, Subprotocol
 
 from holdfast.sessions.tokens import new_ticket, new_token
 from holdfast.sockets.guard_options import GuardOptions
+from holdfast.sockets.handshake import hide_secrets
 from tests.sockets.guard.site import ALLOWED, COOKIE, ORIGIN, Site, ending, nothing_left, refusal, site
 
 BROWSER = GuardOptions(origins=ALLOWED, browser_codes=True)
@@ -139,6 +140,17 @@ async def test_the_path_names_the_sessions_own_id() -> None:
         assert await opens(served, cookie=one.token, path=f"/ws/{one.id.upper()}")
         for path in (f"/ws/{two.id}", "/ws/anything", f"/ws/{one.id}0"):
             assert (await refusal(served.connect(path, token=one.token))).status_code == 403
+
+
+async def test_another_origins_page_learns_nothing_of_the_cookie() -> None:
+    """S-37: with and without the visitor's cookie it reads the same, or it could tell who has been here."""
+    async with site(BROWSER) as served:
+        new = await served.manager.create_session("u1")
+        evil = {"Origin": "https://evil.example"}
+        for presented in ({}, {"cookie": new.token}, {"cookie": "garbage"}):
+            async with served.connect(**presented, headers=evil) as client:
+                assert await ending(client) == (3003, "forbidden", [])
+        assert served.store.calls["touch"] == 0
 
 
 async def test_exactly_one_credential_decides() -> None:
@@ -303,3 +315,31 @@ async def test_an_endpoint_without_the_dependency_is_not_guarded() -> None:
     async with site(prepare=prepare) as served, connect(f"ws://127.0.0.1:{served.port}/public", proxy=None) as client:
         assert await client.recv() == "hello, whoever you are"
         assert served.guard.open_sockets == 0
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_a_percent_encoded_secret_does_not_stay_in_the_scope(allowed: bool) -> None:
+    """S-39: whoever logs an address later finds no token in it, in whatever spelling; the rest stays as it was."""
+    token, legacy = new_token(), "session 0815/é"
+    encoded = "".join(f"%{byte:02X}" for byte in token.encode())
+    options = GuardOptions(allow_token_in_url=allowed)
+    for spelling in (token, f"%68{token[1:]}", encoded):
+        scope: dict[str, Any] = {
+            "path": f"/ws/{token}",
+            "raw_path": f"/w%73/{spelling}".encode(),
+            "query_string": f"a=%20b&x={spelling}&{spelling}=y&%74icket=z&c=d+e".encode(),
+        }
+        hide_secrets(scope, options)
+        assert scope["path"] == "/ws/hidden"
+        assert scope["raw_path"] == b"/w%73/hidden"
+        assert scope["query_string"] == b"a=%20b&x=hidden&hidden=y&c=d+e"
+    scope = {
+        "path": f"/ws/{legacy}",
+        "raw_path": b"/ws/session%200815%2F%C3%A9",
+        "query_string": b"",
+        "path_params": {"session_id": legacy},
+    }
+    hide_secrets(scope, options)
+    assert (scope["path"], scope["raw_path"]) == (
+        ("/ws/hidden", b"/ws/hidden") if allowed else (f"/ws/{legacy}", b"/ws/session%200815%2F%C3%A9")
+    )
