@@ -36,7 +36,9 @@ class GuardOptions:
     Otherwise it is refused with an HTTP status, which a page sees as code 1006, whatever the reason.
     """
     validate_every: float = 0.0
-    """Seconds for which one validate of a socket's messages suffices; 0 validates every message."""
+    """Seconds for which one validate of a socket's messages suffices, at most half the manager's idle timeout; 0
+    validates every message.
+    """
     authorize: Authorize | None = None
     """Asked about every message, after the session was found live."""
     max_message_bytes: int = 65_536

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import math
 from uuid import UUID
 
 from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
@@ -29,7 +30,7 @@ log = logging.getLogger("holdfast.sockets")
 class Inspection:
     """The inspection of one socket's messages, and the session as the last one found it."""
 
-    __slots__ = ("_attachment", "_manager", "_options", "_rate", "_validated_at", "_wait", "session")
+    __slots__ = ("_attachment", "_interval", "_manager", "_options", "_rate", "_validated_at", "_wait", "session")
 
     def __init__(
         self, manager: SessionManager, options: GuardOptions, session: Session, attachment: Attachment, asked_at: float
@@ -40,6 +41,9 @@ class Inspection:
         self._attachment = attachment
         self._rate = MessageRate(options.messages_per_second, options.message_burst, asked_at)
         self._wait = 0.0
+        idle = manager.policy.idle_timeout
+        # A client that talks all the time must not idle out because none of it was counted.
+        self._interval = min(options.validate_every, math.inf if idle is None else idle.total_seconds() / 2)
         self._validated_at = asked_at
         self.session = session
 
@@ -102,7 +106,7 @@ class Inspection:
 
     async def _live(self) -> Closing | None:
         now = asyncio.get_running_loop().time()
-        if now - self._validated_at < self._options.validate_every:
+        if now - self._validated_at < self._interval:
             await self._attachment.confirm()
             return None
         try:

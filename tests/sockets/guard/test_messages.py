@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -72,6 +73,19 @@ async def test_an_interval_saves_validates() -> None:
             assert await count_of(served, new.id) == 1
             await served.manager.end_session(new.id)
             assert await ending(client) == (4403, "revoked", [])
+
+
+async def test_an_interval_never_lets_a_talking_client_idle_out() -> None:
+    """An interval longer than half the idle timeout counts as that half: who talks all the time is active."""
+    async with site(options(validate_every=3600.0), idle_timeout=1.0) as served:
+        new = await served.manager.create_session("u1")
+        async with served.connect(token=new.token) as client:
+            began = time.monotonic()
+            while time.monotonic() - began < 2.5:
+                await client.send("hello")
+                await client.recv()
+                await asyncio.sleep(0.06)
+            assert 4 <= await count_of(served, new.id) <= 7
 
 
 async def test_a_receive_that_is_cancelled_loses_no_message_and_counts_none_twice() -> None:
