@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from holdfast.sessions.errors import StoreUnavailable
 from holdfast.sessions.manager import SessionManager
+from holdfast.sockets.connection import abort_of
 from holdfast.sockets.guard_options import GuardOptions
 from holdfast.sockets.guarded_socket import SOCKET_KEY, GuardedSocket, SocketClosed
 from holdfast.sockets.handshake import HandshakeRefused
@@ -45,6 +46,7 @@ class SocketGuard:
         self._manager = manager
         self._observer = observer or Unobserved()
         self._sockets = Sockets(self.options)
+        self._said_helpless = False
 
     @property
     def open_sockets(self) -> int:
@@ -65,6 +67,12 @@ class SocketGuard:
         The socket is in `scope["holdfast.socket"]`. Whoever calls this also calls its `finish` when the application
         is done: `run` does both.
         """
+        if not self._said_helpless and abort_of(scope, send) is None:
+            self._said_helpless = True
+            log.warning(
+                "this server, or a middleware around its `send`, gives no way to drop a connection: a client that does "
+                "not read can keep one, and what was buffered for it"
+            )
         wire = Wire(scope, receive, send)
         scope[SOCKET_KEY] = socket = GuardedSocket(self._manager, self.options, self._sockets, self._observer, wire)
         return socket.receive, socket.send

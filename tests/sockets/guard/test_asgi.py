@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from holdfast import SessionManager
 from holdfast.memory import MemoryStore
 from holdfast.sessions.session import End
+from holdfast.sockets.connection import remember_connection
 from holdfast.sockets.guard import SocketGuard
 from holdfast.sockets.guard_options import GuardOptions
 from holdfast.sockets.guarded_socket import GuardedSocket, SocketClosed
@@ -91,6 +92,32 @@ async def test_a_server_that_knows_no_denial_gets_a_plain_close() -> None:
             with pytest.raises(InvalidStatus) as caught:
                 await connect(f"ws://127.0.0.1:{port}/", proxy=None).__aenter__()
             assert caught.value.response.status_code == 403
+
+
+async def test_a_connection_that_cannot_be_dropped_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """S-47: behind a middleware that hides the server's `send` the guard cannot cut anybody off, and says so."""
+
+    def hiding(app: ASGIApp, *, remembers: bool) -> ASGIApp:
+        async def hidden(scope: Scope, receive: Receive, send: Send) -> None:
+            async def wrapped(message: Message) -> None:
+                await send(message)
+
+            if remembers:
+                remember_connection(scope, send)
+            await app(scope, receive, wrapped)
+
+        return hidden
+
+    for remembers, times in ((False, 1), (True, 0)):
+        caplog.clear()
+        async with SessionManager(MemoryStore(), sweep_interval=None) as manager:
+            new = await manager.create_session("u1")
+            async with serving(hiding(SocketGuard(manager)(bare), remembers=remembers)) as port:
+                for _ in range(3):
+                    async with connect(f"ws://127.0.0.1:{port}/", **presenting(new.token)):
+                        pass
+        said = [record for record in caplog.records if "no way to drop a connection" in record.getMessage()]
+        assert len(said) == times
 
 
 async def test_calls_that_are_no_sockets_pass_through() -> None:
