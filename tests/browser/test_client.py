@@ -250,7 +250,14 @@ async def test_messages_pass_and_frames_of_the_server_do_not(client: Client) -> 
         # As the guard writes it: no space behind the colon.
         await socket.send(frame.replace('"holdfast": ', '"holdfast":'))
     await socket.send(b"\x00\xff")
-    await client.page.wait_for_function("() => messages.length === 3")
+    # The application's own, though it begins like one of the server's.
+    await socket.send('{"holdfast": it begins like a frame')
+    await socket.send('{"holdfast":it begins like a frame')
+    await client.page.wait_for_function("() => messages.length === 5")
+    assert await client.page.evaluate("messages.slice(3)") == [
+        '{"holdfast": it begins like a frame',
+        '{"holdfast":it begins like a frame',
+    ]
     assert await client.page.evaluate(
         "[messages[0], messages[1], messages[2] instanceof ArrayBuffer, [...new Uint8Array(messages[2])]]"
     ) == ["plain", '{"text": "of the application"}', True, [0, 255]]

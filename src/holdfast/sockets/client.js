@@ -17,7 +17,8 @@
  * @property {State} state
  * @property {string} reason Why, in one fixed word:
  *   for `reconnecting` it is `restart` (of the server), `unavailable` (server or store, for now) or `lost` (the line);
- *   for `login-needed` it is `expired`, `idle` or `unauthenticated` (no credential, or none that opens anything);
+ *   for `login-needed` it is `expired`, `idle` or `unauthenticated` (no credential, or none that opens anything; without
+ *   `browser_codes=True` at the server no page can tell a refused handshake from a lost line, and it is `lost`);
  *   for `closed` it is the server's own, such as `forbidden`, `too big` or `too fast`; else it is empty.
  * @property {number} [code] The close code, where a socket closed.
  * @property {number} [wait] Milliseconds until the next attempt, for `reconnecting`.
@@ -212,8 +213,8 @@ export class Connection {
 
   /** Text of the server's own is an object with the key `holdfast`; everything else is the application's. */
   #receive(data) {
-    if (typeof data === "string" && data.startsWith('{"holdfast":')) {
-      const frame = JSON.parse(data);
+    const frame = frameIn(data);
+    if (frame !== null) {
       const expiresAt = new Date(frame.expires_at);
       if (frame.holdfast === "expiring") this.#options.onExpiring?.(expiresAt);
       if (frame.holdfast === "extended") this.#extending.splice(0).forEach((resolve) => resolve(expiresAt));
@@ -245,6 +246,16 @@ export class Connection {
     if (change.state === this.#state && change.state === "closed") return;
     this.#state = change.state;
     this.#options.onState?.(change);
+  }
+}
+
+/** The server's own frame in what came, or `null`: a text may begin like one and be none. */
+function frameIn(data) {
+  if (typeof data !== "string" || !data.startsWith('{"holdfast":')) return null;
+  try {
+    return JSON.parse(data);
+  } catch {
+    return null;
   }
 }
 
