@@ -213,20 +213,20 @@ def _add_ends(history: History, told: dict[str, Story]) -> None:
             before = story.created is not None and story.created.ended < call.begun
             if call.outcome == "ok" and (call.kind != "revoke" or before):
                 story.gone.append(Gone(call.begun, call.ended, call.server, call.number, call.kind != "revoke"))
-    for user, of_one in of_user.items():
-        creates = [call for call in history.calls if call.kind == "create" and call.user == user]
+    made_by = {call.number: call for call in history.calls if call.kind == "create"}
+    for of_one in of_user.values():
+        rows = sorted((story.row for story in of_one if story.row is not None), key=lambda row: row.created)
         for story in of_one:
-            if story.row is not None and story.row.reason == "evicted":
-                _add_eviction(story, creates)
+            if story.row is not None and story.row.reason == "evicted" and story.row.ended is not None:
+                _add_eviction(story, story.row.ended, rows, made_by)
 
 
-def _add_eviction(story: Story, creates: list[Call]) -> None:
-    """Who evicted it is not said to anybody: it was one of those that were made in that moment."""
-    causes = causes_of_eviction(story, creates)
-    if causes and all(call.outcome == "ok" for call in causes):
-        last = max(causes, key=lambda call: call.ended)
-        asked = min(call.begun for call in causes)
-        story.gone.append(Gone(asked, last.ended, last.server, last.number, found=True))
+def _add_eviction(story: Story, ended: float, rows: list[Row], made_by: dict[int, Call]) -> None:
+    """It was ended by the create whose row came next, of the same user: both happen under the user's lock."""
+    after = [row for row in rows if row.created >= ended]
+    maker = made_by.get(after[0].metadata.get("by", -1)) if after else None
+    if maker is not None and maker.outcome == "ok":
+        story.gone.append(Gone(maker.begun, maker.ended, maker.server, maker.number, found=True))
 
 
 def causes_of_eviction(story: Story, creates: list[Call]) -> list[Call]:

@@ -133,10 +133,22 @@ class Tale:
         self.socket.messages.append(Message(sent, echoed))
         return self
 
-    def fault(self, effect: Effect, begun: float, ended: float, recovered: float) -> Self:
-        """A fault of server 1."""
-        self.history.windows.append(Window("a fault", effect, frozenset({1}), begun, ended, recovered))
+    def fault(self, effect: Effect, begun: float, ended: float, recovered: float, server: int = 1) -> Self:
+        """A fault of one server."""
+        self.history.windows.append(Window("a fault", effect, frozenset({server}), begun, ended, recovered))
         return self
+
+    def evict(self, closed: float) -> Self:
+        """Let a create on server 0 evict `OTHER` at 115 while another one, on the socket's own server, is under way."""
+        for server, created in ((0, 115.01), (2, 115.04)):
+            id = f"{OTHER[:-1]}{server + 3}"
+            maker = self.call("create", server, 114.96, session=id, answered=id, expires_at=created + 30)
+            self.rows[id] = replace(
+                self.rows[OTHER], id=id, created=created, expires=created + 30, active=created, count=0
+            )
+            self.row(id, ended=None, reason=None, metadata={"by": maker.number})
+        self.row(OTHER, ended=115.0, reason="evicted")
+        return self.spoil(silent__closed=closed, silent__ended=closed, silent__code=4409, silent__reason="evicted")
 
     def trouble(self) -> Self:
         """Server 1 is killed again and again, all the time."""
@@ -339,6 +351,12 @@ WRONG: list[tuple[str, int, str, Spoiler]] = [
         "was closed 2.950 s after the end",
         lambda tale: tale.spoil(silent__closed=125.0, silent__ended=125.1),
     ),
+    (
+        "an eviction that is late",
+        6,
+        "was closed 2.940 s after the end",
+        lambda tale: tale.evict(closed=118.0),
+    ),
     ("a wrong code", 6, "its session ended as revoked", lambda tale: tale.spoil(socket__code=4401)),
     ("a wrong reason", 6, "its session ended as idle", lambda tale: tale.spoil(silent__reason="expired")),
     (
@@ -506,6 +524,11 @@ ALLOWED: list[tuple[str, Spoiler]] = [
     (
         "a close without hints, within ten seconds",
         lambda tale: tale.fault("push", 109.0, 112.0, 113.0).spoil(socket__closed=119.0, socket__ended=119.1),
+    ),
+    ("an eviction", lambda tale: tale.evict(closed=115.5)),
+    (
+        "an eviction by another server while no hints arrive, beside a create of this server's own",
+        lambda tale: tale.evict(closed=120.0).fault("push", 114.0, 118.0, 118.5, server=2),
     ),
     (
         "a close right after a freeze",
