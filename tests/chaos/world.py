@@ -276,11 +276,13 @@ class World:
             )
 
     async def count_backends(self) -> dict[str, int]:
-        """The servers' connections by state."""
+        """The servers' connections by state; those in the middle of a call that is just being made count as idle."""
         async with self.facts() as connection:
             rows = await connection.fetch(
-                "SELECT coalesce(state, 'none') AS state, count(*) FROM pg_stat_activity "
-                "WHERE application_name LIKE 'holdfast%' GROUP BY 1"
+                "SELECT CASE WHEN state = 'idle' OR state_change > clock_timestamp() - $1::float8 * interval '1 second' "
+                "THEN 'idle' ELSE coalesce(state, 'none') END AS state, count(*) "
+                "FROM pg_stat_activity WHERE application_name LIKE 'holdfast%' GROUP BY 1",
+                self.history.rules.deadline,
             )
         return {row["state"]: row["count"] for row in rows}
 
