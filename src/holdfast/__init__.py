@@ -12,7 +12,8 @@ from holdfast.sessions.errors import (
     StoreUnavailable,
     TooManySessions,
 )
-from holdfast.sessions.manager import SessionManager, get_session_manager
+from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.process import get_session_manager
 from holdfast.sessions.session import End, EndReason, NewSession, Session, WhyEnded
 from holdfast.sessions.store import StoreOptions
 from holdfast.sessions.sweeper import Swept

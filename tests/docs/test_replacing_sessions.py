@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.sessions import manager as manager_module
+from holdfast.sessions import process as process_module
 from holdfast.sessions.metadata import MAX_BYTES, MAX_KEYS
 from holdfast.sessions.policy import DEFAULT_LIFETIME, DEFAULT_MAX_LIFETIME
 from holdfast.web.session_dict import SessionDict
@@ -21,7 +21,7 @@ async def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     for name in ("DATABASE_URL", "SESSION_DB_TYPE", "HOLDFAST_SQLITE_PATH"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(manager_module, "_managers", {})
+    monkeypatch.setattr(process_module, "_managers", {})
     await run_page(page(PAGE))
     assert (tmp_path / "data" / "sessions.db").exists()
 

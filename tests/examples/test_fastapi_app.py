@@ -23,7 +23,7 @@ def bearer(token: str) -> dict[str, str]:
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The example's module, freshly loaded, on a store of this test's own."""
-    monkeypatch.setattr("holdfast.sessions.manager._managers", {})
+    monkeypatch.setattr("holdfast.sessions.process._managers", {})
     for name in [each for each in os.environ if each.startswith(("HOLDFAST_", "SESSION_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'sessions.db'}")

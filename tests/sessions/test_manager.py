@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from holdfast.sessions import manager as manager_module
+from holdfast.sessions import process as process_module
 from holdfast.sessions.errors import InvalidArgument, OutcomeUnknown, Overloaded, StoreUnavailable
-from holdfast.sessions.manager import SessionManager, get_session_manager
+from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.process import get_session_manager
 from holdfast.sessions.session import End, Record
 from holdfast.sessions.store import Key, Store, StoreOptions
 from holdfast.testing import FaultyStore, MemoryStore, MovableClock
@@ -140,7 +141,7 @@ def test_an_address_is_opened_by_whoever_knows_databases(monkeypatch: pytest.Mon
 
 def test_a_process_has_one_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first call makes it from the environment; a forked child gets its own."""
-    monkeypatch.setattr(manager_module, "_managers", {})
+    monkeypatch.setattr(process_module, "_managers", {})
     monkeypatch.setattr(SessionManager, "from_environment", staticmethod(lambda: SessionManager(MemoryStore())))
     mine = get_session_manager()
     assert get_session_manager() is mine
@@ -150,8 +151,8 @@ def test_a_process_has_one_manager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_forked_child_keeps_what_it_inherits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Collected in the child, the parent's manager would end connections that the parent still uses."""
-    monkeypatch.setattr(manager_module, "_managers", {})
-    monkeypatch.setattr(manager_module, "_inherited", [], raising=False)
+    monkeypatch.setattr(process_module, "_managers", {})
+    monkeypatch.setattr(process_module, "_inherited", [], raising=False)
     monkeypatch.setattr(SessionManager, "from_environment", staticmethod(lambda: SessionManager(MemoryStore())))
     inherited = weakref.ref(get_session_manager())
     monkeypatch.setattr(os, "getpid", lambda: -1)

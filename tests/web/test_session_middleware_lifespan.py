@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from holdfast import SessionManager, StoreRefused, StoreUnavailable, get_session_manager
 from holdfast.memory import MemoryStore
-from holdfast.sessions import manager as manager_module
+from holdfast.sessions import process as process_module
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.policy import Policy
 from holdfast.testing import FaultyStore
@@ -301,7 +301,7 @@ def test_the_manager_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("DATABASE_URL", "SESSION_DB_TYPE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOLDFAST_SQLITE_PATH", str(tmp_path / "sessions.db"))
-    monkeypatch.setattr(manager_module, "_managers", {})
+    monkeypatch.setattr(process_module, "_managers", {})
     client = TestClient(app)
     visit(client, 1, 2)
     with client:

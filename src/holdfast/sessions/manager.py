@@ -9,14 +9,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Self, TypeVar, get_args
+from typing import Any, ClassVar, Self, get_args
 from uuid import UUID
 
 from holdfast.sessions import metadata as metadata_rules
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.ends import EndHook, Ends
-from holdfast.sessions.errors import InvalidArgument, Overloaded, StoreUnavailable
+from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
 from holdfast.sessions.ids import new_id, parse_id
+from holdfast.sessions.merging import merge_metadata, plain
 from holdfast.sessions.policy import (
     DEFAULT_LIFETIME,
     DEFAULT_MAX_LIFETIME,
@@ -40,16 +41,13 @@ from holdfast.sessions.session import (
 )
 from holdfast.sessions.store import Key, Store, StoreOptions
 from holdfast.sessions.sweeper import Sweeper, Swept, clean_up, sweep
+from holdfast.sessions.tickets import MAX_ORIGIN, may_bind
 from holdfast.sessions.tokens import digest_of, digest_of_new, new_ticket, new_token, ticket_digest_of
 from holdfast.sessions.watch import Watch
 from holdfast.sessions.watches import Watches
 
 MAX_PAGE = 1000
-_TICKET_ORIGIN_LENGTH = 512
-# Of any number of parallel updates one gets through each time, so this many lost races are as many other writers.
-_MERGE_ATTEMPTS = 100
 
-_Metadata = TypeVar("_Metadata", Mapping[str, Any], Mapping[str, Any] | None)
 StoreOpener = Callable[[str | os.PathLike[str] | None, StoreOptions], Store]
 
 
@@ -220,7 +218,7 @@ class SessionManager:
         """
         token = new_token()
         user = None if user_id is None else checked_user_id(user_id)
-        new = NewRecord(new_id(), digest_of_new(token), user, metadata_rules.canonical(_plain(metadata)))
+        new = NewRecord(new_id(), digest_of_new(token), user, metadata_rules.canonical(plain(metadata)))
         if user is None or self.policy.max_sessions is None:
             record = await self.store.create(new)
         else:
@@ -321,9 +319,9 @@ class SessionManager:
         It is bound to the session and to the `Origin` header the handshake must carry (`None`: must not carry one).
         """
         session = digest_of(token)
-        if not _may_bind(origin):
+        if not may_bind(origin):
             raise InvalidArgument(
-                f"an origin is a string of 1 to {_TICKET_ORIGIN_LENGTH} characters, without NUL and lone surrogates"
+                f"an origin is a string of 1 to {MAX_ORIGIN} characters, without NUL and lone surrogates"
             )
         if session is None:
             return None
@@ -341,7 +339,7 @@ class SessionManager:
             return None
         # No ticket is bound to the empty origin: it stands for all that none can be bound to, and no store can hold.
         store = self.store
-        session_id = await store.take_ticket(digest, origin if _may_bind(origin) else "")
+        session_id = await store.take_ticket(digest, origin if may_bind(origin) else "")
         record = None if session_id is None else await store.get(session_id)
         return None if record is None else Session.of(record)
 
@@ -462,58 +460,5 @@ class SessionManager:
         return bool(await self.ends.made(store, call, doubted))
 
     async def _merge(self, key: Key | None, changes: Mapping[str, Any]) -> Session | None:
-        changes = _plain(changes)
-        metadata_rules.merge({}, changes)
-        if key is None:
-            return None
-        store = self.store
-        for _ in range(_MERGE_ATTEMPTS):
-            record = await store.get(key)
-            if record is None:
-                return None
-            merged = metadata_rules.canonical(metadata_rules.merge(metadata_rules.decode(record.metadata), changes))
-            # By id from here on: a rotation in between must not turn the update into a refusal half way.
-            updated = await store.set_metadata(record.id, record.metadata_version, merged)
-            if updated is not None:
-                return Session.of(updated)
-        raise Overloaded(
-            f"others changed the session's metadata {_MERGE_ATTEMPTS} times, each time before this update could be "
-            "written; it was not made, and may be repeated after a pause"
-        )
-
-
-def _plain(metadata: _Metadata) -> _Metadata:
-    """Metadata as the rules for it want it: a dict. What is no mapping is theirs to refuse."""
-    return dict(metadata) if isinstance(metadata, Mapping) and not isinstance(metadata, dict) else metadata
-
-
-def _may_bind(origin: object) -> bool:
-    """Whether a ticket may be bound to an origin: to none at all, or to a text that both databases can hold."""
-    if origin is None:
-        return True
-    if not isinstance(origin, str) or not 1 <= len(origin) <= _TICKET_ORIGIN_LENGTH:
-        return False
-    try:
-        metadata_rules.checked_string(origin, "the origin")
-    except InvalidArgument:
-        return False
-    return True
-
-
-_managers: dict[int, SessionManager] = {}
-# Never collected: their connections are a parent's, and destructors would end them for the parent as well.
-_inherited: list[SessionManager] = []
-
-
-def get_session_manager() -> SessionManager:
-    """The one manager of this process, made from the environment at the first call; a forked child gets its own.
-
-    It is not opened yet: use it with `async with`, or await its `open()`, once, where the application starts.
-    """
-    process = os.getpid()
-    if process not in _managers:
-        # What a forked child inherits belongs to its parent. Not looked up by number: numbers are used again.
-        _inherited.extend(_managers.values())
-        _managers.clear()
-        _managers[process] = SessionManager.from_environment()
-    return _managers[process]
+        record = await merge_metadata(lambda: self.store, key, changes)
+        return None if record is None else Session.of(record)

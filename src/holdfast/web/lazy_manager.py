@@ -12,7 +12,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.sessions.errors import StoreUnavailable
-from holdfast.sessions.manager import SessionManager, get_session_manager
+from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.process import get_session_manager
 
 log = logging.getLogger("holdfast.web")
 
