@@ -180,6 +180,9 @@ class World:
             "HOLDFAST_DEADLINE_SECONDS": str(rules.deadline),
             "HOLDFAST_CONNECTIONS": str(rules.connections - _OWN_CONNECTIONS),
             "HOLDFAST_SWEEP_INTERVAL_SECONDS": "4",
+            # In the beginning all socket clients have but a few sessions to choose from.
+            "HOLDFAST_SOCKETS_PER_SESSION": "1000",
+            "HOLDFAST_SOCKETS_PER_USER": "1000",
             "HOLDFAST_DRAIN_SECONDS": "1",
             "HOLDFAST_GRACEFUL_SECONDS": "5",
             "HOLDFAST_COOKIE_INSECURE": "true",
@@ -279,7 +282,7 @@ class World:
         """The servers' connections by state; those in the middle of a call that is just being made count as idle."""
         async with self.facts() as connection:
             rows = await connection.fetch(
-                "SELECT CASE WHEN state = 'idle' OR state_change > clock_timestamp() - $1::float8 * interval '1 second' "
+                "SELECT CASE WHEN state_change > clock_timestamp() - $1::float8 * interval '1 second' "
                 "THEN 'idle' ELSE coalesce(state, 'none') END AS state, count(*) "
                 "FROM pg_stat_activity WHERE application_name LIKE 'holdfast%' GROUP BY 1",
                 self.history.rules.deadline,
