@@ -1,7 +1,8 @@
 """The server of the socket bars: an echo on uvicorn, guarded or not: `python -m benchmarks.sockets.server`.
 
 Both are the same Starlette application under the same server with the same settings, those of `holdfast serve`:
-nothing compressed, no access log. The guard is put around the one, with its defaults, and that is the difference.
+nothing compressed, no access log. Around the one stands the guard, with its defaults, and beneath it the protocol that
+the guard brings for uvicorn; the other has neither. That is the difference.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import gc
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # its types are a package of their own
 import uvicorn
@@ -23,13 +25,13 @@ from benchmarks.sockets.child import obey
 from holdfast import SessionManager
 from holdfast.sessions.store import StoreOptions
 from holdfast.sockets.guard import SocketGuard
+from holdfast.sockets.uvicorn_protocol import BoundedSocketProtocol
 from tests.support.ports import LOOPBACK
 
 _BACKLOG = 2048
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "http": "h11",
-    "ws": "websockets-sansio",
     "ws_max_size": 131_072,
     "ws_ping_interval": 20.0,
     "ws_ping_timeout": 20.0,
@@ -42,6 +44,8 @@ SETTINGS = {
     "timeout_graceful_shutdown": 10,
 }
 """How uvicorn is configured, for both sides."""
+PROTOCOLS: dict[str, Any] = {"plain": "websockets-sansio", "guarded": BoundedSocketProtocol}
+"""And the one thing that differs: who reads the frames. The plain one is what the other is made of."""
 
 
 class _Server(uvicorn.Server):
@@ -85,7 +89,8 @@ async def serve(address: str | None, schema: str | None) -> None:
     async with application(address, schema) as app:
         with socket.create_server((LOOPBACK, 0), backlog=_BACKLOG) as listener:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server = _Server(uvicorn.Config(app, **SETTINGS))  # type: ignore[arg-type]  # a dict of all kinds of values
+            protocol = PROTOCOLS["plain" if address is None else "guarded"]
+            server = _Server(uvicorn.Config(app, ws=protocol, **SETTINGS))
             running = asyncio.create_task(server.serve(sockets=[listener]))
 
             async def port() -> int:
