@@ -1,7 +1,7 @@
 """The server of the socket bars: an echo on uvicorn, guarded or not: `python -m benchmarks.sockets.server`.
 
 Both are the same Starlette application under the same server with the same settings, those of `holdfast serve`:
-nothing compressed, no access log. Around the one stands the guard, with its defaults, and beneath it the protocol that
+nothing compressed, no access log, a garbage collector that looks through everything seldom. Around the one stands the guard, with its defaults, and beneath it the protocol that
 the guard brings for uvicorn; the other has neither. That is the difference.
 """
 
@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from benchmarks.sockets.child import obey
 from holdfast import SessionManager
+from holdfast.server.garbage import collect_seldom
 from holdfast.sessions.store import StoreOptions
 from holdfast.sockets.guard import SocketGuard
 from holdfast.sockets.uvicorn_protocol import BoundedSocketProtocol
@@ -86,6 +87,7 @@ async def measure() -> dict[str, float]:
 
 async def serve(address: str | None, schema: str | None) -> None:
     """Serve until there are no more commands."""
+    collect_seldom()
     async with application(address, schema) as app:
         with socket.create_server((LOOPBACK, 0), backlog=_BACKLOG) as listener:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from holdfast.server.app import create_app
+from holdfast.server.garbage import collect_seldom
 from holdfast.server.handles import room_for_sockets
 from holdfast.server.health import Readiness
 from holdfast.server.logging import configure
@@ -137,6 +138,7 @@ def serve(settings: Settings, app: FastAPI | None = None, on_listening: Callable
     signal.signal(signal.SIGTERM, lambda *_: None)
     host, port = listener.getsockname()[:2]
     on_listening()
+    collect_seldom()
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     with listener, suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
