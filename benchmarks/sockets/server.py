@@ -1,8 +1,8 @@
 """The server of the socket bars: an echo on uvicorn, guarded or not: `python -m benchmarks.sockets.server`.
 
 Both are the same Starlette application under the same server with the same settings, those of `holdfast serve`:
-nothing compressed, no access log, a garbage collector that looks through everything seldom. Around the one stands the guard, with its defaults, and beneath it the protocol that
-the guard brings for uvicorn; the other has neither. That is the difference.
+nothing compressed, no access log, a garbage collector that seldom looks through everything. Around the one stands the
+guard, with its defaults, and beneath it the protocol that the guard brings for uvicorn; the other has neither.
 """
 
 import argparse
