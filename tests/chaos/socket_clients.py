@@ -45,13 +45,13 @@ class Watched(ClientConnection):
         if self.closed_at is not None:
             self.late_bytes += len(data)
         super().data_received(data)
-        self.received = (self.received + data)[-_LONGEST_CLOSE:]
+        arrived = self.received + data
         if self.closed_at is None and (close := self.protocol.close_rcvd) is not None:
             self.closed_at = self.loop.time()
             # From a server a frame is not masked: the byte for "close, and the last part of it", the length, the code.
             payload = b"" if close.code == _NO_CODE else struct.pack("!H", close.code) + close.reason.encode()
-            end = self.received.rfind(bytes((0x88, len(payload))) + payload)
-            self.late_bytes += len(self.received) - end - 2 - len(payload) if end >= 0 else 0
+            self.late_bytes += len(arrived.partition(bytes((0x88, len(payload))) + payload)[2])
+        self.received = arrived[-_LONGEST_CLOSE:]
 
 
 @dataclass(frozen=True, slots=True)
