@@ -139,9 +139,14 @@ async def test_calls_that_are_no_sockets_pass_through() -> None:
     assert seen == ["http", "lifespan"]
 
 
-async def test_uvicorns_own_log_names_no_token(caplog: pytest.LogCaptureFixture) -> None:
+async def test_uvicorns_own_log_names_no_token(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """S-39, S-10: uvicorn writes the address of every handshake; what was secret in it is gone by then."""
     caplog.set_level(logging.INFO)
+    # A server that ran in this process before may have silenced it.
+    caplog.set_level(logging.INFO, "uvicorn.error")
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "disabled", False)
     options = GuardOptions(origins=ALLOWED, allow_token_in_url=True)
     async with guarded(bare, options) as (manager, address):
         new = await manager.create_session("u1")
