@@ -337,7 +337,8 @@ class Watches:
             attended.due = due
             due_at = now + (due - standing.now).total_seconds()
             if attended.due_at is None or abs(attended.due_at - due_at) > _DUE_TOLERANCE_SECONDS:
-                heapq.heappush(self._due, (due_at, id))
+                # Its own id, not the answer's copy of it, which would stay as long as the plan: 200 bytes each.
+                heapq.heappush(self._due, (due_at, attended.id))
                 attended.due_at = due_at
         self._forget_old_plans()
         self.over(standing.ended)
