@@ -16,7 +16,7 @@ ROUNDS = [
     pytest.param(10_000, id="10000", marks=[pytest.mark.soak, pytest.mark.timeout(3_600)]),
 ]
 # Rounds under way at once: enough for full batches, few enough that no call waits long for a connection.
-AT_ONCE = 24
+AT_ONCE = 12
 
 
 class Round:

@@ -111,7 +111,8 @@ class SqlStore(ABC):
     async def replayed(self, digest: TokenDigest) -> UUID | None:
         """See `Store`."""
         statement, values = self._sql.replayed, self._bind(asked=digest)
-        return await self._read(lambda connection: connection.scalars(statement, values).first())
+        # One at a time and for nobody who waits, so it takes no connection from those who do.
+        return await self._look(lambda connection: connection.scalars(statement, values).first())
 
     async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:
         """See `Store`."""
