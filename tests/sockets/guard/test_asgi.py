@@ -146,7 +146,9 @@ async def test_uvicorns_own_log_names_no_token(
     caplog.set_level(logging.INFO)
     # A server that ran in this process before may have silenced it.
     caplog.set_level(logging.INFO, "uvicorn.error")
-    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "disabled", False)
+    for name in ("uvicorn", "uvicorn.error"):
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     options = GuardOptions(origins=ALLOWED, allow_token_in_url=True)
     async with guarded(bare, options) as (manager, address):
         new = await manager.create_session("u1")
