@@ -84,6 +84,7 @@ async def test_an_interval_never_lets_a_talking_client_idle_out() -> None:
             while time.monotonic() - began < 2.5:
                 await client.send("hello")
                 await client.recv()
+                # No waiting for something: whoever talks all the time, without a break and below the rate.
                 await asyncio.sleep(0.06)
             assert 4 <= await count_of(served, new.id) <= 7
 
