@@ -1,0 +1,1 @@
+"""The live move: so far its protocol, checked before any of it is built."""
