@@ -219,5 +219,11 @@ def _control(metadata: MetaData) -> Table:
         Column("authority", Text, nullable=False, comment="here while this store accepts writes"),
         Column("epoch", BigInteger, nullable=False, comment="grows with every change of authority"),
         Column("hooks_expected_at", Instant(), comment="when a process with an end hook was last here"),
+        Column(
+            "store_id",
+            Uuid(),
+            nullable=False,
+            comment="what a backup is known by; copies of the whole database share it",
+        ),
         CheckConstraint("id = 1", name="holdfast_control_one_row_check"),
     )
