@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from uuid import UUID
 
 from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
+from holdfast.sessions.observer import NOBODY
 from holdfast.sessions.session import End, EndReason
 from holdfast.sessions.store import Store
 
@@ -41,6 +42,7 @@ class Ends:
         self.hook = hook
         self.failed: dict[str, None] = {}
         """Ids of ends that the hook did not take when it was called last, in the order of those calls."""
+        self.observer = NOBODY
         self._over = over
         self._making: set[asyncio.Task[Sequence[End]]] = set()
         self._untold: deque[End] = deque()
@@ -95,6 +97,9 @@ class Ends:
         """Wake the watches at once and tell the hook in the background. Never raises, never waits."""
         ends = list(ends)
         self._over(ends)
+        if ends:
+            self.observer.ended(ends)
+            _note(ends)
         if self.hook is not None:
             self._untold.extend(ends)
         if self._untold and (self._telling is None or self._telling.done()):
@@ -171,3 +176,11 @@ class Ends:
                 log.warning("the store did not note which ends were told; a hook gets them again: %s", error)
             except Exception:
                 log.exception("the store did not note which ends were told; a hook gets them again")
+
+
+def _note(ends: Iterable[End]) -> None:
+    """A line for each end that somebody made; those of time are many and are nobody's doing."""
+    for end in ends:
+        level = logging.DEBUG if end.reason in ("expired", "idle") else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(level, "a session ended: %s", end.reason, extra={"session_id": end.id, "reason": end.reason})

@@ -5,6 +5,7 @@ what a write does to it, is decided by the store in one statement each; see `sto
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -18,6 +19,7 @@ from holdfast.sessions.ends import EndHook, Ends
 from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
 from holdfast.sessions.ids import new_id, parse_id
 from holdfast.sessions.merging import merge_metadata, plain
+from holdfast.sessions.observer import NOBODY, Counts, Load, Observed, Observer
 from holdfast.sessions.policy import (
     DEFAULT_LIFETIME,
     DEFAULT_MAX_LIFETIME,
@@ -47,6 +49,8 @@ from holdfast.sessions.watch import Watch
 from holdfast.sessions.watches import Watches
 
 MAX_PAGE = 1000
+
+log = logging.getLogger("holdfast.sessions")
 
 StoreOpener = Callable[[str | os.PathLike[str] | None, StoreOptions], Store]
 
@@ -129,6 +133,8 @@ class SessionManager:
         if on_replay not in get_args(OnReplay):
             raise InvalidArgument(f"on_replay is one of {', '.join(get_args(OnReplay))}")
         self.clock = clock or Clock()
+        self.counts = Counts()
+        self.observer = NOBODY
         self.watches = Watches(self.clock, lambda: self.store)
         self.ends = Ends(on_end, self.watches.over)
         self.replays = Replays(on_replay, lambda id: self._end(id, "revoked"))
@@ -144,6 +150,18 @@ class SessionManager:
         if options is not None:
             raise InvalidArgument("options go with an address; a ready-made store has its own")
         return store
+
+    # From outside
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer what happens, instead of any other one. Call it before `open`."""
+        self.observer = self.ends.observer = observer
+        if isinstance(self._store, Observed):
+            self._store.observer = observer
+
+    def load(self) -> Load | None:
+        """What the store has in hand now; `None` while it is not open, and for a store that does not say."""
+        return self._store.load() if self._open and isinstance(self._store, Observed) else None
 
     # Life cycle
 
@@ -223,6 +241,7 @@ class SessionManager:
             record = await self.store.create(new)
         else:
             record = await self._create_capped(new)
+        self.counts.created += 1
         return NewSession(str(record.id), token, record.expires_at)
 
     async def _create_capped(self, new: NewRecord) -> Record:
@@ -244,12 +263,17 @@ class SessionManager:
         """
         digest = digest_of(token)
         if digest is None:
+            self.counts.malformed += 1
+            log.debug("a token was refused: malformed")
             return None
         store = self.store
         record = await store.touch(digest)
         if record is None:
+            self.counts.not_live += 1
+            log.debug("a token was refused: no live session has it")
             self.replays.suspect(store, digest)
             return None
+        self.counts.validated += 1
         return Session.of(record)
 
     async def get_session(self, token: str) -> Session | None:
@@ -356,7 +380,12 @@ class SessionManager:
         """
         key = parse_id(id)
         record = None if key is None else await self.store.touch(key)
-        return None if record is None else Session.of(record)
+        if record is None:
+            self.counts.not_live += 1
+            log.debug("an id was refused: no live session has it")
+            return None
+        self.counts.validated += 1
+        return Session.of(record)
 
     async def extend_by_id(self, id: str, hours: float) -> datetime | None:
         """As `extend_session`, by public id."""

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.ends import Ends
 from holdfast.sessions.errors import HoldfastError
+from holdfast.sessions.observer import Observer
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import END_REASONS, EndReason
 from holdfast.sessions.store import Store
@@ -42,6 +43,7 @@ class SweptManager(Protocol):
     policy: Policy
     clock: Clock
     ends: Ends
+    observer: Observer
 
     @property
     def store(self) -> Store: ...
@@ -99,11 +101,26 @@ class Sweeper:
             try:
                 if self._manager.ends.hook is not None:
                     await self._manager.store.expect_hooks()
-                await sweep(self._manager)
+                await self._pass()
             except HoldfastError as error:
+                self._manager.observer.sweep_failed()
                 log.warning("the sweep stopped early and tries again: %s", error)
             except Exception:
+                self._manager.observer.sweep_failed()
                 log.exception("the sweep failed and tries again")
+
+    async def _pass(self) -> None:
+        time = asyncio.get_running_loop().time
+        began = time()
+        marked, deleted = await sweep(self._manager)
+        seconds = time() - began
+        self._manager.observer.swept(marked, deleted, seconds)
+        log.log(
+            logging.INFO if marked or deleted else logging.DEBUG,
+            "swept: %d sessions had run out, %d were deleted, in %.3f s",
+            *(marked, deleted, seconds),
+            extra={"marked": marked, "deleted": deleted},
+        )
 
 
 async def _mark_expired(manager: SweptManager, store: Store) -> int:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
+from holdfast.sessions.observer import NOBODY, Observer
 from holdfast.sql.failures import WORTH_REPEATING, Kind, NotDone, kind_of, pause, to_raise
 
 Answer = TypeVar("Answer")
@@ -47,7 +48,15 @@ class Calls:
     """Runs plain calls on one engine."""
 
     def __init__(
-        self, engine: AsyncEngine, *, connections: int, where: str, deadline: float, in_transaction: bool = False
+        self,
+        engine: AsyncEngine,
+        *,
+        connections: int,
+        where: str,
+        deadline: float,
+        in_transaction: bool = False,
+        kinds: tuple[str, str] = ("read", "write"),
+        observer: Observer = NOBODY,
     ) -> None:
         """Prepare it.
 
@@ -57,6 +66,8 @@ class Calls:
             where: the store's name for messages.
             deadline: seconds from a call to its answer, retries included.
             in_transaction: whether reads need a transaction too, as behind a transaction pooler.
+            kinds: what the observer calls readings and writings.
+            observer: told of every call and of every error that a caller gets.
         """
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -65,15 +76,17 @@ class Calls:
         self._where = where
         self._deadline = deadline
         self._in_transaction = in_transaction
+        self._kinds = kinds
+        self._observer = observer
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def read(self, reading: Reading[Answer]) -> Answer:
         """The answer of a reading. Raises `StoreUnavailable` at the deadline."""
-        return await self._call(self._reads(reading, progress := self._begun()), progress)
+        return await self._observed(self._reads(reading, progress := self._begun()), progress, self._kinds[0])
 
     async def write(self, writing: Writing[Answer]) -> Answer:
         """The answer of a committed writing. Raises `StoreUnavailable` when not done, else `OutcomeUnknown`."""
-        return await self._call(self._writes(writing, progress := self._begun()), progress)
+        return await self._observed(self._writes(writing, progress := self._begun()), progress, self._kinds[1])
 
     async def close(self) -> None:
         """Wait until no call is under way."""
@@ -82,6 +95,20 @@ class Calls:
 
     def _begun(self) -> _Progress:
         return _Progress(asyncio.get_running_loop().time() + self._deadline)
+
+    async def _observed(self, work: Coroutine[Any, Any, Answer], progress: _Progress, kind: str) -> Answer:
+        time = asyncio.get_running_loop().time
+        began = time()
+        failure: BaseException | None = None
+        try:
+            return await self._call(work, progress)
+        except BaseException as error:
+            failure = error
+            if isinstance(error, Exception):
+                self._observer.failed(error)
+            raise
+        finally:
+            self._observer.called(kind, time() - began, failure)
 
     async def _call(self, work: Coroutine[Any, Any, Answer], progress: _Progress) -> Answer:
         task = asyncio.create_task(work, name="holdfast-call")

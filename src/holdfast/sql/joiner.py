@@ -6,6 +6,7 @@ caller that is cancelled abandons its answer and nothing else, and no statement 
 """
 
 import asyncio
+import logging
 import random
 import threading
 from collections import deque
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from holdfast.sessions.errors import OutcomeUnknown, Overloaded, StoreUnavailable
+from holdfast.sessions.observer import NOBODY, Observer
 from holdfast.sql.failures import WORTH_REPEATING, Kind, NotDone, Unknown, is_locked_out, kind_of, pause, to_raise
 
 Item = TypeVar("Item")
@@ -23,9 +25,11 @@ Lane = TypeVar("Lane")
 _ONE_IS_BAD = (Kind.INPUT, Kind.DEFECT)
 _REST_SECONDS = 0.1
 
+log = logging.getLogger("holdfast.sql")
+
 
 class _Call(Generic[Item, Answer]):
-    __slots__ = ("alone", "answer", "deadline", "item", "unknown")
+    __slots__ = ("alone", "answer", "context", "deadline", "item", "unknown")
 
     def __init__(self, item: Item, answer: "asyncio.Future[Answer]", deadline: float) -> None:
         self.item = item
@@ -35,6 +39,8 @@ class _Call(Generic[Item, Answer]):
         """Whether it must not be sent with others: one of its batch had a bad value, or met a lock."""
         self.unknown = False
         """Whether an earlier attempt may have been done: then no later failure says that it was not."""
+        self.context: object = None
+        """What an observer remembers of the caller."""
 
 
 class Batch(Generic[Item, Answer]):
@@ -82,6 +88,8 @@ class Joiner(Generic[Lane, Item, Answer]):
         repeatable: bool,
         largest_batch: int = 256,
         bound: int = 10_000,
+        kind: str = "call",
+        observer: Observer = NOBODY,
     ) -> None:
         """Prepare it.
 
@@ -95,6 +103,8 @@ class Joiner(Generic[Lane, Item, Answer]):
             repeatable: whether a batch of unknown outcome may be sent again.
             largest_batch: items in one batch.
             bound: calls waiting or under way, beyond which a new one is refused at once.
+            kind: what the observer calls these batches.
+            observer: told of every batch and of every error that a caller gets.
         """
         self._send = send
         self._free = list(lanes)
@@ -103,6 +113,9 @@ class Joiner(Generic[Lane, Item, Answer]):
         self._repeatable = repeatable
         self._largest_batch = largest_batch
         self._bound = bound
+        self._kind = kind
+        self._observer = observer
+        self._context = observer.context if observer.traces else None
         self._queue: deque[_Call[Item, Answer]] = deque()
         self._sending: set[Batch[Item, Answer]] = set()
         self._resting: dict[_Call[Item, Answer], NotDone] = {}
@@ -114,11 +127,16 @@ class Joiner(Generic[Lane, Item, Answer]):
     async def call(self, item: Item) -> Answer:
         """The answer for one item. Raises what `Store` promises, by the deadline at the latest."""
         if self._waiting >= self._bound:
-            raise Overloaded(f"{self._bound} calls are waiting for {self._where}; try again in a moment")
+            overloaded = Overloaded(f"{self._bound} calls are waiting for {self._where}; try again in a moment")
+            self._observer.failed(overloaded)
+            raise overloaded
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         deadline = loop.time() + self._deadline
-        self._queue.append(_Call(item, answer, deadline))
+        call = _Call(item, answer, deadline)
+        if self._context is not None:
+            call.context = self._context()
+        self._queue.append(call)
         if self._free:
             self._start(self._free.pop())
         if self._watchdog is None:
@@ -128,6 +146,16 @@ class Joiner(Generic[Lane, Item, Answer]):
             return await answer
         finally:
             self._waiting -= 1
+
+    @property
+    def queued(self) -> int:
+        """How many calls wait to be sent, those that rest before another attempt included."""
+        return len(self._queue) + len(self._resting)
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches are under way."""
+        return len(self._sending)
 
     async def close(self) -> None:
         """Wait until every accepted call has its answer. Calls after this are the owner's mistake."""
@@ -173,10 +201,13 @@ class Joiner(Generic[Lane, Item, Answer]):
     async def _serve(self, lane: Lane, batch: Batch[Item, Answer]) -> "list[_Call[Item, Answer]]":
         """Send one batch and hand out its answers; the calls that are to be sent again."""
         self._sending.add(batch)
+        error: Exception | None = None
+        began = asyncio.get_running_loop().time()
+        waited = began - batch.calls[0].deadline + self._deadline
         try:
             answers = await self._send(lane, batch)
         except NotDone as failure:
-            self._last_failure = failure
+            self._last_failure = error = failure
             if len(batch.calls) > 1 and (failure.kind in _ONE_IS_BAD or is_locked_out(failure)):
                 # One bad item must fail alone, and one that others keep locked wait alone: each goes by itself now.
                 for call in batch.calls:
@@ -191,7 +222,7 @@ class Joiner(Generic[Lane, Item, Answer]):
             self._fail(batch.calls, partial(to_raise, failure, self._where))
             return []
         except Unknown as failure:
-            self._last_failure = failure
+            self._last_failure = error = failure
             for call in batch.calls:
                 call.unknown = True
             if self._repeatable:
@@ -200,10 +231,12 @@ class Joiner(Generic[Lane, Item, Answer]):
             return []
         except Exception as defect:
             # A defect in our own code: nobody may be left waiting for it, and everybody should see it.
+            error = defect
             self._fail(batch.calls, partial(_itself, defect))
             return []
         finally:
             self._sending.discard(batch)
+            self._observe(batch, waited, asyncio.get_running_loop().time() - began, error)
         self._last_failure = None
         for call, answer in zip(batch.calls, answers, strict=True):
             if call.answer.done():
@@ -211,10 +244,21 @@ class Joiner(Generic[Lane, Item, Answer]):
             if isinstance(answer, NotDone):
                 self._rest(call, answer, _REST_SECONDS)
             elif isinstance(answer, Exception):
+                self._observer.failed(answer)
                 call.answer.set_exception(answer)
             else:
                 call.answer.set_result(answer)
         return []
+
+    def _observe(self, batch: Batch[Item, Answer], waited: float, seconds: float, error: Exception | None) -> None:
+        """Tell of one batch. Its failure is worth a line too: most are repeated, and no caller hears of them."""
+        calls = batch.calls
+        contexts = () if self._context is None else [call.context for call in calls]
+        self._observer.joined(self._kind, len(calls), max(0.0, waited), seconds, error, contexts)
+        if error is not None and log.isEnabledFor(logging.DEBUG):
+            # Not its text: a driver may repeat values in it.
+            cause = getattr(error, "cause", error)
+            log.debug("a batch of %d calls (%s) failed: %s", len(calls), self._kind, type(cause).__name__)
 
     def _rest(self, call: "_Call[Item, Answer]", failure: NotDone, seconds: float) -> None:
         """Send a call again a little later, without keeping the lane from others meanwhile."""
@@ -248,7 +292,10 @@ class Joiner(Generic[Lane, Item, Answer]):
         """Give those of the calls that still wait an error each; one that may have been done is never denied."""
         for call in calls:
             if not call.answer.done():
-                call.answer.set_exception(self._unknown() if call.unknown else error())
+                given = self._unknown() if call.unknown else error()
+                if isinstance(given, Exception):
+                    self._observer.failed(given)
+                call.answer.set_exception(given)
 
     def _unknown(self) -> BaseException:
         return OutcomeUnknown(f"{self._where} did not answer; the write may or may not have happened")
