@@ -21,6 +21,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import HoldfastError, InvalidArgument, OutcomeUnknown, Overloaded, StoreUnavailable
+from holdfast.sessions.observer import Load
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record
 from holdfast.sessions.store import Channel, Hint, Key, StoreOptions
@@ -96,23 +97,28 @@ class PostgresqlStore(SqlStore):
                 where=self._where,
                 deadline=deadline,
                 in_transaction=self._pooled,
+                kinds=kinds,
+                observer=self.observer,
             )
-            for connections in (self._options.connections, _LOOKS)
+            for connections, kinds in ((self._options.connections, ("read", "write")), (_LOOKS, ("look", "tell")))
         )
         self._joined_create = joined_create(self._tables, statements, policy)
         self._lanes = [_Lane() for _ in range(_LANES)]
         lanes = [self._lanes[start : start + _LANES_EACH] for start in range(0, _LANES, _LANES_EACH)]
-        common: dict[str, Any] = {"where": self._where, "deadline": deadline}
+        common: dict[str, Any] = {"where": self._where, "deadline": deadline, "observer": self.observer}
         self._touches, self._touches_by_id = (
             Joiner[_Lane, Key, Record | None](
                 partial(self._send_touches, joined_touch(self._tables, statements, policy, by_id=by_id)),
                 lanes[by_id],
                 repeatable=False,
+                kind="touch_by_id" if by_id else "touch",
                 **common,
             )
             for by_id in (False, True)
         )
-        self._creates = Joiner[_Lane, NewRecord, Record](self._send_creates, lanes[2], repeatable=True, **common)
+        self._creates = Joiner[_Lane, NewRecord, Record](
+            self._send_creates, lanes[2], repeatable=True, kind="create", **common
+        )
         self._teller = Teller(self._send_hint)
         self._ticket_turns = asyncio.Semaphore(max(1, self._options.connections // 2))
         try:
@@ -147,6 +153,19 @@ class PostgresqlStore(SqlStore):
         await self._teller.close()
         await self._calls.close()
         await self._looks.close()
+
+    def load(self) -> Load | None:
+        """See `SqlStore`."""
+        if self._engine is None:
+            return None
+        joiners: tuple[Joiner[Any, Any, Any], ...] = (self._touches, self._touches_by_id, self._creates)
+        pool = cast("AsyncAdaptedQueuePool", self._engine.pool)
+        return Load(
+            sum(each.queued for each in joiners),
+            sum(each.in_flight for each in joiners),
+            pool.size(),
+            pool.checkedout(),
+        )
 
     async def ping(self) -> datetime:
         """See `Store`. A server that is read-only now, such as a standby, is no use: its connections are dropped."""

@@ -20,6 +20,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import HoldfastError, StoreRefused, StoreUnavailable
+from holdfast.sessions.observer import Load
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import NewRecord, Record
 from holdfast.sessions.store import Channel, Hint, Key, StoreOptions
@@ -68,12 +69,25 @@ class SqliteStore(SqlStore):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast-writer")
         self._writer = Writer(self._address.path, statements, clock)
         self._writes = Joiner[Writer, Write, Any](
-            self._send, [self._writer], where=self._where, deadline=deadline, repeatable=False
+            self._send,
+            [self._writer],
+            where=self._where,
+            deadline=deadline,
+            repeatable=False,
+            kind="write",
+            observer=self.observer,
         )
         self._readers = _readers(self._address.path)
         self._calls, self._looks = (
-            Calls(self._readers, connections=connections, where=self._where, deadline=deadline)
-            for connections in (_READERS, _LOOKS)
+            Calls(
+                self._readers,
+                connections=connections,
+                where=self._where,
+                deadline=deadline,
+                kinds=(kind, "write"),
+                observer=self.observer,
+            )
+            for connections, kind in ((_READERS, "read"), (_LOOKS, "look"))
         )
         try:
             await self._in_thread(self._writer.open)
@@ -98,6 +112,14 @@ class SqliteStore(SqlStore):
         self._thread.shutdown(wait=True)
         self._thread = None
         self._statements = None
+
+    def load(self) -> Load | None:
+        """See `SqlStore`. The writer's connection is one of them, and is in use while a batch is."""
+        if self._thread is None:
+            return None
+        pool = cast("AsyncAdaptedQueuePool", self._readers.pool)
+        writing = self._writes.in_flight
+        return Load(self._writes.queued, writing, pool.size() + 1, pool.checkedout() + writing)
 
     async def ping(self) -> datetime:
         """See `Store`. While the last write failed on the disk, this one has to reach it."""

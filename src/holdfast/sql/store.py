@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import StoreUnavailable, TooManySessions
+from holdfast.sessions.observer import NOBODY, Load, Observer
 from holdfast.sessions.policy import HOOKS_EXPECTED_FOR, MAX_CAP, TICKET_LIFETIME, Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
 from holdfast.sessions.store import Key
@@ -32,6 +33,12 @@ class SqlStore(ABC):
         self._statements: Statements | None = None
         self._clock = Clock()
         self._policy = Policy()
+        self.observer: Observer = NOBODY
+        """Told what the store does, from the next `open` on."""
+
+    @abstractmethod
+    def load(self) -> Load | None:
+        """What the store has in hand; `None` while it is not open."""
 
     @abstractmethod
     async def _read(self, reading: Reading[Answer]) -> Answer: ...
