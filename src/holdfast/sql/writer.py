@@ -10,6 +10,7 @@ import os
 import sqlite3
 import stat
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -47,48 +48,39 @@ OLDEST_SQLITE: Final = (3, 35, 0)
 log = logging.getLogger("holdfast.sql")
 
 
-class Writer:
-    """The writing half of a SQLite store. Everything but `__init__` runs in its one thread."""
+class FileWriter(ABC):
+    """What the writers of all SQLite files have in common, whatever tables they hold: batches, and turns at the file.
 
-    def __init__(self, path: Path, statements: Statements, clock: Clock) -> None:
+    Everything but `__init__` runs in its one thread.
+    """
+
+    def __init__(self, path: Path) -> None:
         """Prepare it; `open` connects."""
         # Absolute, because the process may change its directory.
         self._path = path.absolute()
-        self._log = self._path.with_name(f"{path.name}-wal")
         self._where = f"SQLite file {path}"
-        self._statements = statements
-        self._clock = clock
-        self._touch = _Touch(statements)
-        self._engine: Engine | None = None
         self._connection: Connection | None = None
+        self._driver: sqlite3.Connection
         self._lock = -1
-        self._files: list[tuple[int, int] | None] = []
-        self._next_checkpoint = 0.0
         self.failing = True
         """Whether no write has reached the disk since one failed, or since the start: then a ping has to write to be
         believed. On a read-only file SQLite begins a transaction all the same.
         """
 
-    def open(self) -> None:
-        """Connect. The file is there already."""
+    @abstractmethod
+    def _answers(self, writes: Sequence[Write]) -> list[Any]:
+        """Do the writes within the transaction that has begun; the answers in order."""
+
+    @abstractmethod
+    def refuse_replaced(self) -> None:
+        """Raise `StoreRefused` when the file is not the one that was opened. May be called from any thread."""
+
+    def _committed(self) -> None:  # noqa: B027 - not abstract: most writers have nothing to do then
+        """What is to be done after a commit, while it is still this process's turn."""
+
+    def _open_lock(self) -> None:
         self._lock = _open_lock(self._path)
         _writers.add(self)
-        self._engine = engine(self._path)
-        self._connection = self._engine.connect()
-        self._driver = _driver(self._connection)
-        # Makes the log: it stays the same file for as long as this connection is open.
-        self._driver.execute("SELECT 1 FROM sqlite_master").fetchall()
-        self._files = [_identity(self._path), _identity(self._log)]
-
-    def close(self) -> None:
-        """Let go of the file. Safe to repeat."""
-        if self._engine is not None:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-            self._engine.dispose()
-            self._engine = None
-        self.let_go_of_lock()
 
     def let_go_of_lock(self) -> None:
         """Close the lock's file, in a forked child too: a lock is held until the last who inherited it closed it."""
@@ -127,8 +119,97 @@ class Writer:
                     raise NotDone(_definite(kind), error) from error
                 raise Unknown(error) from error
             self.failing = False
-            self._checkpoint_at_need()
+            self._committed()
         return answers
+
+    def _alone(self, write: Callable[[Connection, bool], Any]) -> Any:
+        """The answer of one write, or its error if it fails without taking the batch with it.
+
+        No write is done again here after an unknown outcome, hence the False.
+        """
+        self._driver.execute("SAVEPOINT one")
+        try:
+            answer = write(cast("Connection", self._connection), False)
+        except Exception as error:
+            if not self._driver.in_transaction or not (kind_of(error) in _ALONE or is_kept(error)):
+                raise
+            self._driver.execute("ROLLBACK TO one")
+            self._driver.execute("RELEASE one")
+            return to_raise(error, self._where)
+        self._driver.execute("RELEASE one")
+        return answer
+
+    def _statement(self, text: str) -> None:
+        try:
+            self._driver.execute(text)
+        except sqlite3.Error as error:
+            self._roll_back()
+            self.failing = kind_of(error) is not Kind.RETRY
+            raise NotDone(_definite(kind_of(error)), error) from error
+
+    def _roll_back(self) -> bool:
+        """Leave the transaction, if there is one; whether that worked."""
+        with suppress(sqlite3.Error):
+            if self._driver.in_transaction:
+                self._driver.execute("ROLLBACK")
+            return True
+        return False
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keep the other processes of ours off the file: one writes, or makes a checkpoint, at a time.
+
+        SQLite libraries with the WAL-reset race need it, and no process could ever make a checkpoint while others
+        write without a break; the rest lose two system calls per batch.
+        """
+        limit = time.monotonic() + _BUSY_MILLISECONDS / 1000
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > limit:
+                    raise NotDone(Kind.RETRY, error) from error
+                time.sleep(_LOCK_PAUSE_SECONDS)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+
+class Writer(FileWriter):
+    """The writing half of the native SQLite store."""
+
+    def __init__(self, path: Path, statements: Statements, clock: Clock) -> None:
+        """Prepare it; `open` connects."""
+        super().__init__(path)
+        self._log = self._path.with_name(f"{path.name}-wal")
+        self._statements = statements
+        self._clock = clock
+        self._touch = _Touch(statements)
+        self._engine: Engine | None = None
+        self._files: list[tuple[int, int] | None] = []
+        self._next_checkpoint = 0.0
+
+    def open(self) -> None:
+        """Connect. The file is there already."""
+        self._open_lock()
+        self._engine = engine(self._path)
+        self._connection = self._engine.connect()
+        self._driver = _driver(self._connection)
+        # Makes the log: it stays the same file for as long as this connection is open.
+        self._driver.execute("SELECT 1 FROM sqlite_master").fetchall()
+        self._files = [_identity(self._path), _identity(self._log)]
+
+    def close(self) -> None:
+        """Let go of the file. Safe to repeat."""
+        if self._engine is not None:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            self._engine.dispose()
+            self._engine = None
+        self.let_go_of_lock()
 
     def probe(self, _: Connection, __: bool) -> None:
         """A write that changes nothing but must reach the disk."""
@@ -166,39 +247,6 @@ class Writer:
         except (TypeError, ValueError, AttributeError, StoreRefused):
             return StoreRefused(f"{self._where} has a damaged row for this session; end it, or restore a backup")
 
-    def _alone(self, write: Callable[[Connection, bool], Any]) -> Any:
-        """The answer of one write, or its error if it fails without taking the batch with it.
-
-        No write is done again here after an unknown outcome, hence the False.
-        """
-        self._driver.execute("SAVEPOINT one")
-        try:
-            answer = write(cast("Connection", self._connection), False)
-        except Exception as error:
-            if not self._driver.in_transaction or not (kind_of(error) in _ALONE or is_kept(error)):
-                raise
-            self._driver.execute("ROLLBACK TO one")
-            self._driver.execute("RELEASE one")
-            return to_raise(error, self._where)
-        self._driver.execute("RELEASE one")
-        return answer
-
-    def _statement(self, text: str) -> None:
-        try:
-            self._driver.execute(text)
-        except sqlite3.Error as error:
-            self._roll_back()
-            self.failing = kind_of(error) is not Kind.RETRY
-            raise NotDone(_definite(kind_of(error)), error) from error
-
-    def _roll_back(self) -> bool:
-        """Leave the transaction, if there is one; whether that worked."""
-        with suppress(sqlite3.Error):
-            if self._driver.in_transaction:
-                self._driver.execute("ROLLBACK")
-            return True
-        return False
-
     def refuse_replaced(self) -> None:
         """Raise `StoreRefused` when the file is not the one that was opened. May be called from any thread.
 
@@ -211,28 +259,7 @@ class Writer:
                 "it, put the right files in place and start again"
             )
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Keep the other processes of ours off the file: one writes, or makes a checkpoint, at a time.
-
-        SQLite libraries with the WAL-reset race need it, and no process could ever make a checkpoint while others
-        write without a break; the rest lose two system calls per batch.
-        """
-        limit = time.monotonic() + _BUSY_MILLISECONDS / 1000
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > limit:
-                    raise NotDone(Kind.RETRY, error) from error
-                time.sleep(_LOCK_PAUSE_SECONDS)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-
-    def _checkpoint_at_need(self) -> None:
+    def _committed(self) -> None:
         """Move the log into the file once it has grown."""
         now = time.monotonic()
         with suppress(OSError, sqlite3.Error):
@@ -247,7 +274,7 @@ class Writer:
                 self._driver.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchall()
 
 
-_writers: WeakSet[Writer] = WeakSet()
+_writers: WeakSet[FileWriter] = WeakSet()
 
 
 def _let_go_in_child() -> None:
@@ -311,7 +338,7 @@ def engine(path: Path) -> Engine:
         driver.execute("PRAGMA foreign_keys = ON")
         driver.execute("PRAGMA mmap_size = 0").fetchall()
         driver.execute("PRAGMA journal_size_limit = 67108864").fetchall()
-        # Checkpoints are made under our own lock, see `_checkpoint_at_need`.
+        # Checkpoints are made under our own lock, see `Writer._committed`.
         driver.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
 
     return made
