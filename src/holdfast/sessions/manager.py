@@ -44,7 +44,16 @@ from holdfast.sessions.session import (
 from holdfast.sessions.store import Key, Store, StoreOptions
 from holdfast.sessions.sweeper import Sweeper, Swept, clean_up, sweep
 from holdfast.sessions.tickets import MAX_ORIGIN, may_bind
-from holdfast.sessions.tokens import digest_of, digest_of_new, new_ticket, new_token, ticket_digest_of
+from holdfast.sessions.tokens import (
+    TokenDigest,
+    clear_digest_of,
+    clear_digest_of_new,
+    digest_of,
+    digest_of_new,
+    new_ticket,
+    new_token,
+    ticket_digest_of,
+)
 from holdfast.sessions.watch import Watch
 from holdfast.sessions.watches import Watches
 
@@ -236,7 +245,7 @@ class SessionManager:
         """
         token = new_token()
         user = None if user_id is None else checked_user_id(user_id)
-        new = NewRecord(new_id(), digest_of_new(token), user, metadata_rules.canonical(plain(metadata)))
+        new = NewRecord(new_id(), self._digest_of_new(token), user, metadata_rules.canonical(plain(metadata)))
         if user is None or self.policy.max_sessions is None:
             record = await self.store.create(new)
         else:
@@ -261,7 +270,7 @@ class SessionManager:
 
         The count in the answer includes this call. After `OutcomeUnknown` the activity may have been counted.
         """
-        digest = digest_of(token)
+        digest = self.digest_of(token)
         if digest is None:
             self.counts.malformed += 1
             log.debug("a token was refused: malformed")
@@ -278,7 +287,7 @@ class SessionManager:
 
     async def get_session(self, token: str) -> Session | None:
         """The session that a token opens, or `None`; touches nothing."""
-        return await self._get(digest_of(token))
+        return await self._get(self.digest_of(token))
 
     async def delete_session(self, token: str) -> bool:
         """End the session (`revoked`); whether there was a live one. Safe to repeat.
@@ -287,25 +296,25 @@ class SessionManager:
         next look at its session, the hook at a later sweep. `end_session`, which has the id to ask
         for, tells them at once.
         """
-        return await self._end(digest_of(token), "revoked")
+        return await self._end(self.digest_of(token), "revoked")
 
     async def extend_session(self, token: str, hours: float = 24) -> datetime | None:
         """Move the expiry to the later of today's and now + `hours`, never past `created_at + max_lifetime`.
 
         Answers the resulting `expires_at`; `None` when not live. Safe to repeat.
         """
-        return await self._extend(digest_of(token), hours)
+        return await self._extend(self.digest_of(token), hours)
 
     async def rotate_session(self, token: str) -> NewSession | None:
         """Give the session a new token; id and expiry stay, and so do its open sockets. `None` when not live.
 
         The old token is dead when the call returns, but for the policy's grace. Of parallel rotations one succeeds.
         """
-        digest = digest_of(token)
+        digest = self.digest_of(token)
         if digest is None:
             return None
         successor = new_token()
-        record = await self.store.rotate(digest, digest_of_new(successor))
+        record = await self.store.rotate(digest, self._digest_of_new(successor))
         return None if record is None else NewSession(str(record.id), successor, record.expires_at)
 
     async def update_metadata(self, token: str, changes: Mapping[str, Any]) -> Session | None:
@@ -315,7 +324,7 @@ class SessionManager:
         store calls; after 100 lost races it raises `Overloaded`, having changed nothing. The limits of metadata apply
         to the result; raises `InvalidArgument`, changing nothing, when it breaks one. Safe to repeat.
         """
-        return await self._merge(digest_of(token), changes)
+        return await self._merge(self.digest_of(token), changes)
 
     async def why_ended(self, token: str) -> WhyEnded | None:
         """Why a token opens nothing; `None` while its session is live.
@@ -323,7 +332,7 @@ class SessionManager:
         `unknown` when the store has no trace of it, as for every string that is not a token, and for sessions that
         ended longer ago than the retention. Do not show the difference to the client.
         """
-        digest = digest_of(token)
+        digest = self.digest_of(token)
         return "unknown" if digest is None else await self.store.why(digest)
 
     def watch(self, token: str) -> AbstractAsyncContextManager[Watch]:
@@ -335,14 +344,14 @@ class SessionManager:
         Rotation does not disturb it. It hears of an end in this process or any other, and of the session's own
         expiry, within a second; within ten when the push channel of PostgreSQL is down (see `watches.channel`).
         """
-        return Watch(self, digest_of(token))
+        return Watch(self, self.digest_of(token))
 
     async def create_ticket(self, token: str, origin: str | None = None) -> tuple[str, datetime] | None:
         """A one-time ticket for a WebSocket handshake, valid 30 seconds, and when it expires; `None` when not live.
 
         It is bound to the session and to the `Origin` header the handshake must carry (`None`: must not carry one).
         """
-        session = digest_of(token)
+        session = self.digest_of(token)
         if not may_bind(origin):
             raise InvalidArgument(
                 f"an origin is a string of 1 to {MAX_ORIGIN} characters, without NUL and lone surrogates"
@@ -466,6 +475,21 @@ class SessionManager:
         return await self.store.count_live()
 
     # What token and id have in common
+
+    @property
+    def _clear_tokens(self) -> bool:
+        """Whether the store keeps tokens in clear, as an application did that had no Holdfast."""
+        return getattr(self._store, "clear_tokens", False)
+
+    def digest_of(self, token: str) -> TokenDigest | None:
+        """The digest of a text that may be a token of this store, or `None` for any other. Asks no database.
+
+        Raises `InvalidArgument` when the token is not a string.
+        """
+        return clear_digest_of(token) if self._clear_tokens else digest_of(token)
+
+    def _digest_of_new(self, token: str) -> TokenDigest:
+        return clear_digest_of_new(token) if self._clear_tokens else digest_of_new(token)
 
     async def _get(self, key: Key | None) -> Session | None:
         record = None if key is None else await self.store.get(key)

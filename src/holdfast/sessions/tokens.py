@@ -25,6 +25,9 @@ TICKET_PREFIX: Final = "hft_"
 TOKEN_PATTERN: Final = r"hf[st]_[0-9A-Za-z]{43}[0-9a-f]{8}"
 """What a token or a ticket looks like, for secret scanners and for the filter that keeps them out of logs."""
 
+MAX_CLEAR_TOKEN: Final = 255
+"""The longest token that an application's own code may have issued, in characters."""
+
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BODY_LENGTH: Final = 43
 _CHECKSUM_LENGTH: Final = 8
@@ -59,6 +62,40 @@ def digest_of_new(secret: str) -> TokenDigest:
 def ticket_digest_of(ticket: str) -> TokenDigest | None:
     """The digest of a well-formed ticket, or `None`; a token is not a ticket."""
     return _digest(ticket, TICKET_PREFIX)
+
+
+class ClearDigest(bytes):
+    """A digest with its token beside it: for a store that keeps tokens in clear, and can tell a token by nothing else.
+
+    Equal to the plain digest, and shown like it.
+    """
+
+    token: str
+
+
+def clear_digest_of(token: str) -> TokenDigest | None:
+    """The digest of a text that an application's own code may have issued, or `None` for one that it cannot have.
+
+    Only for a store that keeps tokens in clear (`Store`): anything up to 255 characters may be one there.
+    Raises `InvalidArgument` when the token is not a string.
+    """
+    if not isinstance(token, str):
+        raise InvalidArgument(f"a token is a string, not {type(token).__name__}")
+    if not 1 <= len(token) <= MAX_CLEAR_TOKEN or "\0" in token:
+        return None
+    try:
+        digest = ClearDigest(sha256(token.encode()).digest())
+    except UnicodeEncodeError:
+        return None
+    digest.token = token
+    return TokenDigest(digest)
+
+
+def clear_digest_of_new(secret: str) -> TokenDigest:
+    """As `digest_of_new`, for a store that keeps tokens in clear."""
+    digest = ClearDigest(sha256(secret.encode()).digest())
+    digest.token = secret
+    return TokenDigest(digest)
 
 
 def _issue(prefix: str) -> str:

@@ -64,6 +64,11 @@ class FaultyStore:
         """How often each method was called, by its name in `Store`."""
         self._plan: dict[tuple[str, int], Fault] = {}
 
+    @property
+    def clear_tokens(self) -> bool:
+        """Whether the store keeps tokens in clear."""
+        return getattr(self.store, "clear_tokens", False)
+
     def fail(self, method: str, at: int = 1, error: BaseException | None = None) -> Fault:
         """Refuse the call number `at` of a method, counted from now: the store is not asked."""
         return self._planned(method, at, Fault(error or StoreUnavailable("a planned fault"), None, stalls=False))
