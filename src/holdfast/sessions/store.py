@@ -17,7 +17,7 @@ Promises that hold for every method:
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
 from holdfast.sessions.clock import Clock
@@ -33,6 +33,25 @@ Hint = Callable[[Collection[UUID] | None], None]
 
 Channel = Literal["idle", "push", "polling"]
 """How a store hears of ends that other processes make: not at all yet, by being told, or by asking now and then."""
+
+Authority = Literal["here", "pending", "there"]
+"""What a store knows of its authority: it accepts writes; it refuses them while a move decides, and what it holds is
+still the truth; another store has it, and what this one holds may be old."""
+
+FIRST_EPOCH: Final = 1
+"""The epoch of a store that no move has touched."""
+
+
+class Held(NamedTuple):
+    """A store's authority, and the number of the change that brought it."""
+
+    authority: Authority
+    epoch: int
+
+    @property
+    def moved(self) -> bool:
+        """Whether a move has ever changed it."""
+        return self.epoch > FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +75,8 @@ class StoreOptions:
     """
     strict_sqlite: bool = False
     """Whether a SQLite library with the WAL-reset race is refused instead of warned about."""
+    follows: bool = False
+    """Whether the store is one of the two of a move: then it opens although the other one may hold the authority."""
 
 
 @runtime_checkable
@@ -197,3 +218,10 @@ class Store(Protocol):
         Only ends with one of these reasons that happened longer ago than `older_than`, and, while hooks are
         expected, that a hook has heard of. Answers how many sessions.
         """
+
+
+class MovableStore(Store, Protocol):
+    """A store that a move can leave or enter."""
+
+    async def authority(self) -> Held:
+        """Whether this store accepts writes, as its database has it now. Changes nothing."""

@@ -72,7 +72,7 @@ class PostgresqlStore(SqlStore):
 
     def __init__(self, address: PostgresqlAddress, options: StoreOptions) -> None:
         """Prepare a store; connects to nothing yet."""
-        super().__init__(tables(options.schema))
+        super().__init__(tables(options.schema), follows=options.follows)
         self._address = address
         self._options = options
         self._pooled = options.pooled or address.pooled
@@ -123,6 +123,7 @@ class PostgresqlStore(SqlStore):
         self._ticket_turns = asyncio.Semaphore(max(1, self._options.connections // 2))
         try:
             await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
+            await self._refuse_left()
             await self.ping()
         except BaseException:
             await self.close()

@@ -50,7 +50,7 @@ class SqliteStore(SqlStore):
 
     def __init__(self, address: SqliteAddress, options: StoreOptions) -> None:
         """Prepare a store; touches no file yet."""
-        super().__init__(tables(None))
+        super().__init__(tables(None), follows=options.follows)
         self._address = address
         self._options = options
         self._where = f"SQLite file {address}"
@@ -92,7 +92,9 @@ class SqliteStore(SqlStore):
         try:
             await self._in_thread(self._writer.open)
             await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
-            await self.ping()
+            await self._refuse_left()
+            if not self._follows:
+                await self.ping()
         except BaseException as error:
             await self.close()
             if isinstance(error, Exception) and kind_of(error) is not Kind.BUG:

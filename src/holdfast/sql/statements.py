@@ -120,6 +120,12 @@ class Statements(UserStatements, TicketStatements, SweepStatements):
         return select(func.count()).select_from(self._sessions).where(self._open, self.live)
 
     @cached_property
+    def authority(self) -> Select[Any]:
+        """Whether this store accepts writes."""
+        control = self._tables.control.c
+        return select(control.authority, control.epoch).where(control.id == 1)
+
+    @cached_property
     def durable(self) -> Select[Any]:
         """PostgreSQL: let this transaction's commit wait for the standbys, also if it finds nothing left to write.
 

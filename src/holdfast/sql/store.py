@@ -13,11 +13,11 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import StoreUnavailable, TooManySessions
+from holdfast.sessions.errors import StoreRefused, StoreUnavailable, TooManySessions
 from holdfast.sessions.observer import NOBODY, Load, Observer
 from holdfast.sessions.policy import HOOKS_EXPECTED_FOR, MAX_CAP, TICKET_LIFETIME, Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
-from holdfast.sessions.store import Key
+from holdfast.sessions.store import Held, Key
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.calls import Answer, Reading, Writing
 from holdfast.sql.statements import Statements
@@ -27,8 +27,9 @@ from holdfast.sql.tables import Tables
 class SqlStore(ABC):
     """The store contract on SQL, but for how a reading, a writing and the two joined calls reach the database."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, *, follows: bool) -> None:
         """Keep the tables; the statements come with the policy, when it is opened."""
+        self._follows = follows
         self._tables = tables
         self._statements: Statements | None = None
         self._clock = Clock()
@@ -84,6 +85,22 @@ class SqlStore(ABC):
         statement = self._sql.ping
         values = self._bind()
         return await self._read(lambda connection: connection.scalars(statement, values).one())
+
+    async def authority(self) -> Held:
+        """See `MovableStore`. On a connection that no slow call takes: all calls wait for it while a move decides."""
+        statement = self._sql.authority
+        row = await self._look(lambda connection: connection.execute(statement).one_or_none())
+        if row is None:
+            raise StoreRefused("the store cannot be used: its control row is missing; restore a backup")
+        return Held(row.authority, row.epoch)
+
+    async def _refuse_left(self) -> None:
+        """Raise `StoreRefused` where another store holds the authority, unless both are known to this process."""
+        if not self._follows and (await self.authority()).authority == "there":
+            raise StoreRefused(
+                "the sessions were moved to another store, which holds the authority; name both stores, the SQLite "
+                "file with HOLDFAST_SQLITE_PATH and PostgreSQL with DATABASE_URL, or only the one that holds it"
+            )
 
     async def get(self, key: Key) -> Record | None:
         """See `Store`."""

@@ -4,11 +4,11 @@ import os
 from importlib.util import find_spec
 
 from holdfast.sessions.errors import InvalidArgument
-from holdfast.sessions.store import Store, StoreOptions
+from holdfast.sessions.store import MovableStore, StoreOptions
 from holdfast.sql.address import SqliteAddress, parse_address
 
 
-def store_at(address: str | os.PathLike[str], options: StoreOptions) -> Store:
+def store_at(address: str | os.PathLike[str], options: StoreOptions) -> MovableStore:
     """The store at an address; connects to nothing yet.
 
     Raises `InvalidArgument` for an address that is not one, and when the driver for its database is not installed.

@@ -1,0 +1,367 @@
+"""Two stores as one: whichever holds the authority answers, and a move between them is followed within a call.
+
+A write that meets a store which does not accept it was not made (`AuthorityMoved`), so it is made again where the
+authority has gone. A read counts only if, after it, the store it was read from has not been left. Neither the manager
+nor a socket notices more than a short wait.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+from uuid import UUID
+
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.errors import AuthorityMoved, HoldfastError, StoreRefused, StoreUnavailable
+from holdfast.sessions.policy import Policy
+from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
+from holdfast.sessions.store import Channel, Held, Hint, Key, MovableStore
+from holdfast.sessions.tokens import TokenDigest
+
+Answer = TypeVar("Answer")
+
+# Between two looks while a move decides, which takes milliseconds.
+_PAUSE_SECONDS: Final = 0.01
+# How often a process that nobody asks anything looks where the authority is, and tries to open a store that is away.
+_LOOK_SECONDS: Final = 1.0
+# How long a store that claims the authority waits for the other one's word before it serves: two claims are a mistake.
+_BOTH_SECONDS: Final = 1.0
+
+log = logging.getLogger("holdfast.move")
+
+
+class _Side:
+    """One of the two stores, and whether it is open in this process."""
+
+    def __init__(self, name: str, store: MovableStore) -> None:
+        self.name = name
+        self.store = store
+        self.open = False
+        self.failure: HoldfastError | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    def start_opening(self, policy: Policy, clock: Clock) -> None:
+        """Open it in a task of its own, unless it is open or being opened: one that is away keeps nobody waiting."""
+        if not self.open and (self._opening is None or self._opening.done()):
+            self._opening = asyncio.create_task(self._open(policy, clock), name=f"holdfast-open-{self.name}")
+
+    @property
+    def opening(self) -> bool:
+        """Whether it is still being opened."""
+        return self._opening is not None and not self._opening.done()
+
+    async def _open(self, policy: Policy, clock: Clock) -> None:
+        try:
+            await self.store.open(policy, clock)
+        except HoldfastError as error:
+            log.debug("%s is away: %s", self.name, error)
+            self.failure = error
+        else:
+            self.open, self.failure = True, None
+
+    async def close(self) -> None:
+        """Close it. Safe to repeat."""
+        if self._opening is not None:
+            await _stopped(self._opening)
+        if self.open:
+            self.open = False
+            await self.store.close()
+
+    async def held(self) -> Held | None:
+        """Its authority; `None` while it cannot be asked."""
+        if not self.open:
+            return None
+        try:
+            return await self.store.authority()
+        except HoldfastError as error:
+            log.debug("%s could not be asked for its authority: %s", self.name, error)
+            return None
+
+
+class FollowingStore:
+    """The store contract over the two stores of a move.
+
+    Opening needs one of them to hold the authority; the other may be away, and is opened once it answers. A call that
+    waits for a move to decide may take the deadline twice: once for waiting, once at the store that has it.
+    """
+
+    def __init__(
+        self, sqlite: MovableStore, postgresql: MovableStore, *, preferred: str | None, deadline: float
+    ) -> None:
+        """Prepare it; connects to nothing yet.
+
+        Args:
+            sqlite: the SQLite half, made with `StoreOptions(follows=True)`.
+            postgresql: the PostgreSQL half, made alike.
+            preferred: `sqlite` or `postgresql`, which one serves as long as no move has taken place.
+            deadline: seconds a call waits for a move to decide.
+        """
+        self._sides = (_Side("sqlite", sqlite), _Side("postgresql", postgresql))
+        self._preferred = preferred
+        self._deadline = deadline
+        self._current = self._sides[0]
+        self._moved = asyncio.Event()
+        self._search: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
+        self._policy = Policy()
+        self._clock = Clock()
+
+    @property
+    def serving(self) -> str:
+        """Which store serves this process: `sqlite` or `postgresql`."""
+        return self._current.name
+
+    async def open(self, policy: Policy, clock: Clock) -> None:
+        """See `Store`. Waits up to the deadline for a move that is deciding.
+
+        Raises `StoreRefused` when both claim the authority, `StoreUnavailable` when the one that holds it is away.
+        """
+        self._policy, self._clock = policy, clock
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            while True:
+                for side in self._sides:
+                    side.start_opening(policy, clock)
+                await asyncio.sleep(_PAUSE_SECONDS)
+                if any(side.opening for side in self._sides) and loop.time() < begun + _BOTH_SECONDS:
+                    continue
+                chosen = self._chosen([await side.held() for side in self._sides])
+                if chosen is not None:
+                    break
+                if loop.time() > begun + self._deadline:
+                    failures = [side.failure for side in self._by_preference() if side.failure is not None]
+                    raise (
+                        failures[0]
+                        if failures
+                        else StoreUnavailable(
+                            "neither store holds the authority: a move is deciding, or the store that has it is away"
+                        )
+                    )
+                await asyncio.sleep(_PAUSE_SECONDS)
+        except BaseException:
+            await self.close()
+            raise
+        self._current = chosen
+        self._follower = asyncio.create_task(self._follow(), name="holdfast-follower")
+
+    async def close(self) -> None:
+        """See `Store`."""
+        for task in (self._follower, self._search):
+            if task is not None:
+                await _stopped(task)
+        self._follower = self._search = None
+        for side in self._sides:
+            await side.close()
+
+    def _by_preference(self) -> list[_Side]:
+        return sorted(self._sides, key=lambda side: side.name != self._preferred)
+
+    def _chosen(self, held: Sequence[Held | None]) -> _Side | None:
+        """The side that serves; `None` while that cannot be said."""
+        claims = [
+            (side, each)
+            for side, each in zip(self._sides, held, strict=True)
+            if each is not None and each.authority != "there"
+        ]
+        if len(claims) == 2:
+            if any(each.moved for _, each in claims):
+                raise StoreRefused(
+                    "both stores claim the authority although a move has taken place: one of them is a copy or an old "
+                    "backup; take it out of the configuration, and look at both with `holdfast doctor`"
+                )
+            if self._preferred is None:
+                raise StoreRefused(
+                    "both stores are in use and no move has taken place; set SESSION_DB_TYPE to sqlite or postgresql"
+                )
+            return next(side for side, _ in claims if side.name == self._preferred)
+        for side, each in claims:
+            # Before a move either store may hold sessions, so neither takes the place of one that is away.
+            if each.moved or side.name == self._preferred or None not in held:
+                return side
+        return None
+
+    async def _follow(self) -> None:
+        """Keep the other store open and look where the authority is, for a process that nobody asks anything."""
+        while True:
+            await asyncio.sleep(random.uniform(_LOOK_SECONDS / 2, _LOOK_SECONDS))  # noqa: S311 - jitter, no secret
+            for side in self._sides:
+                side.start_opening(self._policy, self._clock)
+            held = await self._current.held()
+            if held is None or held.authority == "there":
+                await self._found(self._current)
+
+    async def _found(self, left: _Side) -> None:
+        """Wait a moment for the authority to be at another store than `left`; return either way."""
+        if self._current is not left:
+            return
+        # One search for all who wait: a cancelled caller must not end it.
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._look(left), name="holdfast-authority")
+        await asyncio.shield(self._search)
+
+    async def _look(self, left: _Side) -> None:
+        other = self._sides[self._sides[0] is left]
+        there, here = await left.held(), await other.held()
+        if here is not None and here.authority == "here" and (there is None or there.authority == "there"):
+            self._current = other
+            moved, self._moved = self._moved, asyncio.Event()
+            moved.set()
+            log.info("the authority moved from %s to %s; this process follows", left.name, other.name)
+        else:
+            await asyncio.sleep(random.uniform(_PAUSE_SECONDS / 2, _PAUSE_SECONDS))  # noqa: S311 - jitter, no secret
+
+    async def _write(self, call: Callable[[MovableStore], Awaitable[Answer]]) -> Answer:
+        limit = asyncio.get_running_loop().time() + self._deadline
+        while True:
+            side = self._current
+            try:
+                return await call(side.store)
+            except AuthorityMoved:
+                if asyncio.get_running_loop().time() > limit:
+                    raise
+            await self._found(side)
+
+    async def _read(self, call: Callable[[MovableStore], Awaitable[Answer]]) -> Answer:
+        limit = asyncio.get_running_loop().time() + self._deadline
+        while True:
+            side = self._current
+            answer = await call(side.store)
+            # Asked after the reading: what was read came before anything that another store took over.
+            if (await side.store.authority()).authority != "there":
+                return answer
+            if asyncio.get_running_loop().time() > limit:
+                raise AuthorityMoved("another store holds the authority, and cannot be reached; nothing was read")
+            await self._found(side)
+
+    async def authority(self) -> Held:
+        """The authority of the store that serves."""
+        return await self._current.store.authority()
+
+    # The contract. Reads first, then writes, then what the process hears.
+
+    async def ping(self) -> datetime:
+        """See `Store`."""
+        # On PostgreSQL it writes nothing, so that no fence would say that the store was left.
+        return await self._read(lambda _: self._write(lambda store: store.ping()))
+
+    async def get(self, key: Key) -> Record | None:
+        """See `Store`."""
+        return await self._read(lambda store: store.get(key))
+
+    async def why(self, digest: TokenDigest) -> WhyEnded | None:
+        """See `Store`."""
+        return await self._read(lambda store: store.why(digest))
+
+    async def end_of(self, id: UUID) -> End | None:
+        """See `Store`."""
+        return await self._read(lambda store: store.end_of(id))
+
+    async def standing(self, ids: Sequence[UUID]) -> Standing:
+        """See `Store`."""
+        return await self._read(lambda store: store.standing(ids))
+
+    async def replayed(self, digest: TokenDigest) -> UUID | None:
+        """See `Store`."""
+        return await self._read(lambda store: store.replayed(digest))
+
+    async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:
+        """See `Store`."""
+        return await self._read(lambda store: store.list_live(user_id, limit, after))
+
+    async def count_live(self) -> int:
+        """See `Store`."""
+        return await self._read(lambda store: store.count_live())
+
+    async def untold(self, limit: int, older_than: timedelta) -> list[End]:
+        """See `Store`."""
+        return await self._read(lambda store: store.untold(limit, older_than))
+
+    async def create(self, record: NewRecord) -> Record:
+        """See `Store`."""
+        return await self._write(lambda store: store.create(record))
+
+    async def create_capped(self, record: NewRecord) -> Created:
+        """See `Store`."""
+        return await self._write(lambda store: store.create_capped(record))
+
+    async def touch(self, key: Key) -> Record | None:
+        """See `Store`."""
+        return await self._write(lambda store: store.touch(key))
+
+    async def extend(self, key: Key, by: timedelta) -> datetime | None:
+        """See `Store`."""
+        return await self._write(lambda store: store.extend(key, by))
+
+    async def rotate(self, digest: TokenDigest, successor: TokenDigest) -> Record | None:
+        """See `Store`."""
+        return await self._write(lambda store: store.rotate(digest, successor))
+
+    async def set_metadata(self, key: Key, version: int, metadata: str) -> Record | None:
+        """See `Store`."""
+        return await self._write(lambda store: store.set_metadata(key, version, metadata))
+
+    async def end(self, key: Key, reason: EndReason) -> End | None:
+        """See `Store`."""
+        return await self._write(lambda store: store.end(key, reason))
+
+    async def end_user(self, user_id: str, keep: UUID | None, reason: EndReason) -> list[End]:
+        """See `Store`."""
+        return await self._write(lambda store: store.end_user(user_id, keep, reason))
+
+    async def erase_user(self, user_id: str) -> int:
+        """See `Store`."""
+        return await self._write(lambda store: store.erase_user(user_id))
+
+    async def create_ticket(self, digest: TokenDigest, session: TokenDigest, origin: str | None) -> datetime | None:
+        """See `Store`."""
+        return await self._write(lambda store: store.create_ticket(digest, session, origin))
+
+    async def take_ticket(self, digest: TokenDigest, origin: str | None) -> UUID | None:
+        """See `Store`."""
+        return await self._write(lambda store: store.take_ticket(digest, origin))
+
+    async def mark_expired(self, limit: int) -> list[End]:
+        """See `Store`."""
+        return await self._write(lambda store: store.mark_expired(limit))
+
+    async def told(self, ids: Sequence[UUID]) -> None:
+        """See `Store`."""
+        await self._write(lambda store: store.told(ids))
+
+    async def expect_hooks(self) -> None:
+        """See `Store`."""
+        await self._write(lambda store: store.expect_hooks())
+
+    async def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
+        """See `Store`."""
+        return await self._write(lambda store: store.delete_ended(limit, older_than, reasons))
+
+    @property
+    def channel(self) -> Channel:
+        """See `Store`."""
+        return self._current.store.channel
+
+    async def listen(self, hint: Hint) -> None:
+        """See `Store`. After a move any session may have ended unheard, so it hints at all."""
+        while True:
+            moved = self._moved
+            listening = asyncio.ensure_future(self._current.store.listen(hint))
+            waiting = asyncio.ensure_future(moved.wait())
+            try:
+                await asyncio.wait((listening, waiting), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (listening, waiting):
+                    task.cancel()
+                await asyncio.gather(listening, waiting, return_exceptions=True)
+            hint(None)
+
+
+async def _stopped(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has ended."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,159 @@
+"""A process follows the authority from one store to the other, in process and within a call."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from holdfast import AuthorityMoved, SessionManager, StoreRefused, StoreUnavailable
+from holdfast.move.following import FollowingStore
+from holdfast.sessions.store import StoreOptions
+from tests.conftest import MigratedDatabases
+from tests.move.authority import Pair
+from tests.stores.test_following import movable
+from tests.support.polling import eventually
+
+NOBODY = "postgresql://nobody@127.0.0.1:9/nothing"
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, migrated_database: MigratedDatabases) -> Pair:
+    """Two stores without a session; no move has taken place."""
+    return await Pair.made(tmp_path / "sessions.db", migrated_database(None))
+
+
+@asynccontextmanager
+async def following(
+    pair: Pair, preferred: str | None = "sqlite", deadline: float = 3.0
+) -> AsyncIterator[tuple[SessionManager, FollowingStore]]:
+    """A manager over both."""
+    sides = movable(pair.path, deadline), movable(pair.address, deadline)
+    store = FollowingStore(*sides, preferred=preferred, deadline=deadline)
+    async with SessionManager(store, sweep_interval=None) as manager:
+        yield manager, store
+
+
+async def test_a_write_waits_for_the_decision_and_is_made_where_it_went(pair: Pair) -> None:
+    """Following: while a move decides writes wait and reads answer; then both are the other store's."""
+    await pair.postgresql("there")
+    async with following(pair) as (manager, store):
+        old = await manager.create_session("u1")
+        pair.sqlite("pending")
+        waiting = asyncio.create_task(manager.create_session("u2"))
+        assert await manager.get_session(old.token) is not None
+        assert not waiting.done()
+        pair.sqlite("there")
+        await pair.postgresql("here")
+        new = await waiting
+        assert store.serving == "postgresql"
+        assert await manager.get_session(new.token) is not None
+        # Nothing was copied here: what only the left store holds is no answer any more.
+        assert await manager.get_session(old.token) is None
+        assert await manager.get_active_session_count() == 1
+
+
+async def test_it_follows_back(pair: Pair) -> None:
+    """Following: a roll-back is followed like a cut-over, by readers that write nothing too."""
+    await pair.give("postgresql")
+    async with following(pair, None) as (manager, store):
+        there = await manager.create_session("u1")
+        await pair.postgresql("pending")
+        assert await manager.get_session(there.token) is not None
+        await pair.postgresql("there")
+        pair.sqlite("here")
+        assert await manager.get_session(there.token) is None
+        assert store.serving == "sqlite"
+        assert await manager.validate_session((await manager.create_session("u1")).token)
+
+
+async def test_many_callers_move_at_once(pair: Pair) -> None:
+    """Following: of calls that come all the time none fails; each is in exactly one store."""
+    await pair.postgresql("there")
+    async with following(pair) as (manager, store):
+        made: list[UUID] = []
+
+        async def create() -> None:
+            while len(made) < 300:
+                new = await manager.create_session("u1")
+                made.append(UUID(new.id))
+
+        callers = [asyncio.create_task(create()) for _ in range(10)]
+        await eventually(lambda: len(made) > 20, what="sessions")
+        pair.sqlite("pending")
+        before = len(made)
+        pair.sqlite("there")
+        await pair.postgresql("here")
+        await asyncio.gather(*callers)
+        assert len(set(made)) == len(made) >= 300
+        assert store.serving == "postgresql"
+        assert len(made) - before - len(callers) <= await manager.get_active_session_count() <= len(made) - 20
+
+
+async def test_a_move_that_never_decides_is_a_clear_failure(pair: Pair) -> None:
+    """Following: past the deadline a write says that nothing was done, and reads still answer."""
+    await pair.postgresql("there")
+    async with following(pair, deadline=0.2) as (manager, _):
+        old = await manager.create_session("u1")
+        pair.sqlite("pending")
+        with pytest.raises(AuthorityMoved):
+            await manager.create_session("u2")
+        assert await manager.get_session(old.token) is not None
+        pair.sqlite("here")
+        assert await manager.validate_session(old.token)
+
+
+async def test_an_idle_process_follows_too(pair: Pair) -> None:
+    """Following: without a call, a process notices within a second or two, and looks at what it watches."""
+    await pair.postgresql("there")
+    async with following(pair) as (manager, store):
+        heard: list[object] = []
+        listening = asyncio.create_task(store.listen(heard.append))
+        await eventually(lambda: None in heard, what="a hint at all")
+        heard.clear()
+        await pair.give("postgresql")
+        await eventually(lambda: store.serving == "postgresql", what="the move")
+        await eventually(lambda: None in heard, what="a hint at all")
+        listening.cancel()
+        assert await manager.get_active_session_count() == 0
+
+
+async def test_two_stores_in_use_without_a_move_need_a_word(pair: Pair) -> None:
+    """Following: before any move the environment says which store serves; without it nothing starts."""
+    with pytest.raises(StoreRefused, match="SESSION_DB_TYPE"):
+        async with following(pair, None):
+            pass
+    async with following(pair, "postgresql") as (_, store):
+        assert store.serving == "postgresql"
+
+
+async def test_two_claims_after_a_move_are_refused(pair: Pair) -> None:
+    """Following: a restored old copy of a store that was left does not serve beside the one that holds it."""
+    await pair.give("postgresql")
+    pair.sqlite("here")
+    with pytest.raises(StoreRefused, match="both stores claim"):
+        async with following(pair):
+            pass
+
+
+async def test_nothing_falls_back_to_sqlite(pair: Pair) -> None:
+    """Following: before a move an unreachable PostgreSQL that should serve is an error, not SQLite's turn."""
+    away = Pair(pair.path, NOBODY)
+    for preferred in ("postgresql", None):
+        with pytest.raises(StoreUnavailable):
+            async with following(away, preferred, deadline=0.2):
+                pass
+    async with following(away, "sqlite") as (manager, _):
+        assert await manager.create_session("u1")
+
+
+async def test_a_store_that_was_left_does_not_serve_alone(pair: Pair) -> None:
+    """Authority: a process that knows only the store that was left refuses to start, and says what to set."""
+    await pair.give("postgresql")
+    with pytest.raises(StoreRefused, match="DATABASE_URL"):
+        await SessionManager(pair.path, options=StoreOptions()).open()
+    await pair.give("sqlite")
+    with pytest.raises(StoreRefused, match="HOLDFAST_SQLITE_PATH"):
+        await SessionManager(pair.address, options=StoreOptions()).open()
