@@ -40,7 +40,7 @@ def upgrade(
     """
     from holdfast.sql import schema
 
-    _refuse_both(sqlite, postgres)
+    refuse_both(sqlite, postgres)
     settings = read_settings(sqlite, postgres)
     address, options = settings.address(), settings.store_options()
     if sql:
@@ -62,7 +62,7 @@ def check(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = Fa
     """
     from holdfast.sql.address import parse_address
 
-    _refuse_both(sqlite, postgres)
+    refuse_both(sqlite, postgres)
     settings = read_settings(sqlite, postgres)
     problem = asyncio.run(_problem(parse_address(settings.address()), settings.store_options()))
     if as_json:
@@ -102,6 +102,7 @@ def _known_revision(revision: str, run: Callable[[], Answer]) -> Answer:
         raise
 
 
-def _refuse_both(sqlite: Path | None, postgres: str | None) -> None:
+def refuse_both(sqlite: Path | None, postgres: str | None) -> None:
+    """End the command when both databases are named where one is meant."""
     if sqlite is not None and postgres is not None:
         end(USAGE, "--sqlite and --postgres exclude each other here")

@@ -153,6 +153,10 @@ class Settings:
             "PostgreSQL connections besides the nine that joined calls and sockets have for themselves.",
         ),
     )
+    backup_directory: Path = field(
+        default=Path("data/backups"),
+        metadata=_set_by("HOLDFAST_BACKUP_DIRECTORY", PATH, "Where `holdfast db backup` and `restore` keep backups."),
+    )
     auto_upgrade: bool | None = field(
         default=None,
         metadata=_set_by(
@@ -332,6 +336,14 @@ class Settings:
     )
     json_logs: bool = field(
         default=False, metadata=_set_by("HOLDFAST_JSON_LOGS", FLAG, "Whether log lines are JSON objects.")
+    )
+    count_every_seconds: float | None = field(
+        default=60.0,
+        metadata=_set_by(
+            "HOLDFAST_COUNT_EVERY_SECONDS",
+            number_or_none(1, 86_400, "seconds"),
+            "Between two counts of the live sessions for `/metrics`; none leaves that number out.",
+        ),
     )
     log_level: str = field(
         default="info",

@@ -1,0 +1,174 @@
+"""A backup on disk: a folder that is there whole or not at all.
+
+`NAME.holdfast/` holds `manifest.json` and the data. Until all of it is written, verified and on the disk the folder
+is called `NAME.holdfast.partial`, which nothing takes for a backup.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from holdfast.backups.manifest import MANIFEST, DataFile, Manifest, parse
+from holdfast.sessions.errors import StoreRefused, StoreUnavailable
+
+SUFFIX: Final = ".holdfast"
+PARTIAL: Final = ".partial"
+NAME: Final = re.compile(r"holdfast-[0-9]{8}T[0-9]{6}Z-[a-z]+-[0-9a-f]{8}\.holdfast")
+_ROOM_BYTES: Final = 16 * 1024 * 1024
+_CHUNK_BYTES: Final = 1024 * 1024
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Tell = Callable[[str, int], None]
+"""Hears of every step by its name, and how many rows are done."""
+
+
+def tell_nobody(_step: str, _rows: int) -> None:
+    """For callers that do not ask how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that is there, whole."""
+
+    path: Path
+    manifest: Manifest
+
+
+def product_version() -> str:
+    """The version of this program, for the manifest."""
+    try:
+        return version("holdfast")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def prepare_directory(directory: Path, needed: int) -> None:
+    """Make the directory, owner-only, and see that a backup of so many bytes has room.
+
+    Raises `StoreRefused` for a directory that others may write to, `StoreUnavailable` when there is no room.
+    """
+    try:
+        for each in reversed([each for each in (directory, *directory.parents) if not each.exists()]):
+            each.mkdir(mode=0o700, exist_ok=True)
+        refuse_open(directory)
+        free = shutil.disk_usage(directory).free
+    except OSError as error:
+        raise StoreUnavailable(f"the directory {directory} cannot be used ({error.strerror})") from error
+    if free < needed + _ROOM_BYTES:
+        raise StoreUnavailable(
+            f"no room for a backup in {directory}: it needs about {needed + _ROOM_BYTES:,} bytes, {free:,} are free"
+        )
+
+
+def refuse_open(path: Path) -> None:
+    """Raise `StoreRefused` for what others may change: they could put sessions of their own into it."""
+    found = path.lstat()
+    if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o022:
+        raise StoreRefused(f"others than the owner may change {path}; own it, and take it from them with `chmod go-w`")
+
+
+@contextmanager
+def new_archive(directory: Path, kind: str, now: datetime) -> Iterator[Path]:
+    """A folder to write a backup into, gone if that fails; `publish` makes it count."""
+    name = f"holdfast-{now:%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(4)}{SUFFIX}"
+    folder = directory / f"{name}{PARTIAL}"
+    with out_of_room(directory):
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def out_of_room(directory: Path) -> Iterator[None]:
+    """Say in our own words that a disk is full, or cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, TimeoutError | ConnectionError):
+            raise
+        why = "its disk is full; free some space" if error.errno in _NO_ROOM else error.strerror
+        raise StoreUnavailable(f"nothing more can be written in {directory}: {why}") from error
+
+
+def publish(folder: Path, manifest: Manifest, tell: Tell) -> Backup:
+    """Describe what was written, bring it to the disk, and only then give it its name."""
+    path = folder.with_name(folder.name.removesuffix(PARTIAL))
+    owner_only(folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
+    tell("described", 0)
+    for each in sorted(folder.iterdir()):
+        sync(each)
+    sync(folder)
+    tell("synced", 0)
+    folder.rename(path)
+    sync(path.parent)
+    tell("published", 0)
+    return Backup(path, manifest)
+
+
+def read(path: Path) -> Backup:
+    """The backup in a folder. Raises `StoreRefused` for anything else; the data is not looked at yet."""
+    if path.name.endswith(PARTIAL):
+        raise StoreRefused(f"{path} is a backup that was never finished; `holdfast db prune` clears it away")
+    try:
+        refuse_open(path)
+        text = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        reason = "does not exist" if not os.path.lexists(path) else "has no manifest: it is no backup of Holdfast's"
+        raise StoreRefused(f"{path} {reason}") from error
+    return Backup(path, parse(text, path))
+
+
+def verify(backup: Backup) -> None:
+    """Raise `StoreRefused` unless every file is there as it was written."""
+    for name, file in backup.manifest.files.items():
+        path = backup.path / name
+        try:
+            refuse_open(path)
+            size, digest = hashed(path)
+        except OSError as error:
+            raise StoreRefused(f"the backup {backup.path} is damaged: {name} cannot be read; use another") from error
+        if (size, digest) != (file.size, file.sha256):
+            raise StoreRefused(f"the backup {backup.path} is damaged: {name} is not as it was written; use another")
+
+
+def described(path: Path, rows: dict[str, int], columns: list[str] | None = None) -> DataFile:
+    """A finished file for the manifest."""
+    size, digest = hashed(path)
+    return DataFile(digest, size, rows, columns or [])
+
+
+def hashed(path: Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a file. It may not be a symbolic link."""
+    digest, size = hashlib.sha256(), 0
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
+
+
+def owner_only(path: Path) -> Path:
+    """Make an empty file that only its owner may open, whatever the umask."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    return path
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,155 @@
+"""PostgreSQL's tables as files, by COPY in its text format: one file for each table, all of one snapshot.
+
+Everything happens in one transaction, so that it works behind a transaction pooler too.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from holdfast.backups.archive import Tell, described, owner_only
+from holdfast.backups.manifest import DataFile
+from holdfast.sessions.errors import HoldfastError, StoreRefused
+from holdfast.sessions.store import StoreOptions
+from holdfast.sql.address import PostgresqlAddress
+from holdfast.sql.connections import connect_arguments, for_this_transaction, promised
+from holdfast.sql.failures import Kind, kind_of, to_raise
+from holdfast.sql.tables import VERSION_TABLE
+
+_GOODBYE_SECONDS: Final = 2.0
+# Whatever the server's or the role's defaults are, the text of a value is the same.
+_SPELLING: Final = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "iso_8601",
+    "bytea_output": "hex",
+    "client_min_messages": "warning",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What a schema of PostgreSQL holds, read from it."""
+
+    revision: str | None
+    """`None` when Holdfast's tables are not there."""
+    store_id: UUID | None
+    authority: str | None
+    """`here` while it accepts writes; `None` when it is not known: the control row is missing."""
+    now: datetime
+    size: int
+    """Bytes of the tables."""
+    columns: dict[str, list[str]]
+    """Of each of Holdfast's tables."""
+
+
+@asynccontextmanager
+async def transaction(
+    address: PostgresqlAddress, options: StoreOptions, *, reading: bool = False
+) -> AsyncIterator[Any]:
+    """A connection in a transaction; reading, it has one snapshot and can change nothing."""
+    arguments = connect_arguments(address, pooled=options.pooled or address.pooled)
+    connect = arguments.pop("async_creator_fn")
+    for name in ("prepared_statement_cache_size", "prepared_statement_name_func"):
+        arguments.pop(name, None)
+    try:
+        connection = await connect(**arguments)
+        try:
+            isolation = "repeatable_read" if reading else "read_committed"
+            async with connection.transaction(isolation=isolation, readonly=reading):
+                await connection.execute(for_this_transaction(promised(None) | _SPELLING))
+                yield connection
+        finally:
+            try:
+                await connection.close(timeout=_GOODBYE_SECONDS)
+            except (TimeoutError, OSError):
+                connection.terminate()
+    except HoldfastError:
+        raise
+    except Exception as error:
+        if kind_of(error) is Kind.BUG:
+            raise
+        raise to_raise(error, f"PostgreSQL at {address}") from error
+
+
+async def look_inside(connection: Any, schema: str) -> Inside:
+    """What Holdfast has in a schema."""
+    found = await connection.fetch(
+        "SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
+        "JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relkind = 'r' "
+        "AND (relname = 'sessions' OR relname LIKE 'holdfast\\_%') AND attnum > 0 AND NOT attisdropped "
+        "ORDER BY relname, attnum",
+        schema,
+    )
+    columns: dict[str, list[str]] = {}
+    for table, column in found:
+        columns.setdefault(table, []).append(column)
+    revision = store_id = authority = None
+    size = 0
+    if VERSION_TABLE in columns and "holdfast_control" in columns:
+        revision = await connection.fetchval(f"SELECT version_num FROM {qualified(schema, VERSION_TABLE)}")  # noqa: S608 - checked names
+    if revision is not None:
+        identity = "store_id" if "store_id" in columns["holdfast_control"] else "NULL::uuid"
+        row = await connection.fetchrow(
+            f"SELECT authority, {identity} FROM {qualified(schema, 'holdfast_control')}"  # noqa: S608 - checked names
+        )
+        authority, store_id = (None, None) if row is None else tuple(row)
+        for table in columns:
+            size += await connection.fetchval("SELECT pg_table_size($1::text::regclass)", qualified(schema, table))
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    return Inside(revision, None if store_id is None else UUID(str(store_id)), authority, now, size, columns)
+
+
+def qualified(schema: str, table: str) -> str:
+    """A table's name for SQL. Schemas are plain names."""
+    return f'"{schema}"."{table}"'
+
+
+async def copy_out(connection: Any, schema: str, table: str, columns: list[str], target: Path, tell: Tell) -> DataFile:
+    """Copy a table into a new file, and read that again.
+
+    Raises `StoreRefused` when the file does not hold the rows that the server said it sent.
+    """
+    done = 0
+    # Opening is a matter of microseconds; what takes long, the writing, is done in a thread.
+    with owner_only(target).open("wb") as file:
+
+        async def write(data: bytes) -> None:
+            nonlocal done
+            await asyncio.to_thread(file.write, data)
+            done += data.count(b"\n")
+            tell(f"copying {table}", done)
+
+        status = await connection.copy_from_table(table, schema_name=schema, columns=columns, output=write)
+    rows = int(status.rpartition(" ")[2])
+    # In this format a line is a row: a line feed in a value is written as \n.
+    if (found := await asyncio.to_thread(count_lines, target)) != rows:
+        raise StoreRefused(f"the file of {table} has {found} rows, PostgreSQL sent {rows}; the disk may be damaged")
+    return described(target, {table: rows}, columns)
+
+
+async def copy_in(connection: Any, table: str, columns: list[str], source: Path, tell: Tell) -> int:
+    """Copy a file into a temporary table; how many rows it had."""
+    done = 0
+
+    async def lines() -> AsyncIterator[bytes]:
+        nonlocal done
+        with source.open("rb") as file:
+            while data := await asyncio.to_thread(file.read, 1024 * 1024):
+                done += data.count(b"\n")
+                tell("reading", done)
+                yield data
+
+    status = await connection.copy_to_table(table, columns=columns, source=lines())
+    return int(status.rpartition(" ")[2])
+
+
+def count_lines(path: Path) -> int:
+    """Lines of a file."""
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1024 * 1024), b""))

@@ -1,0 +1,110 @@
+"""A copy of a SQLite file while others write to it: in one step, because small steps begin anew at every commit."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from holdfast.backups.archive import Tell, owner_only
+from holdfast.sessions.errors import StoreRefused
+from holdfast.sql.failures import Kind, kind_of, to_raise
+from holdfast.sql.tables import VERSION_TABLE
+
+_BUSY_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What a SQLite file is, read from it."""
+
+    revision: str | None
+    """`None` for a file that is not Holdfast's."""
+    store_id: UUID | None
+    authority: str | None
+    """`None` when it is not known: the control row is missing."""
+    now: datetime
+    tables: tuple[str, ...]
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Say in our own words what SQLite's errors mean."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if kind_of(error) is Kind.BUG:
+            raise
+        raise to_raise(error, where) from error
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A plain connection: `mode` is `ro`, `rw`, or `ro&immutable=1` for a file that nobody changes."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def look_inside(connection: sqlite3.Connection) -> Inside:
+    """What the file of a connection is."""
+    now = connection.execute("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')").fetchone()[0]
+    tables = tuple(name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+    revision = store_id = authority = None
+    if VERSION_TABLE in tables and "sessions" in tables and "holdfast_control" in tables:
+        revision = next(iter(connection.execute("SELECT version_num FROM holdfast_version")), (None,))[0]
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(holdfast_control)")}
+        identity = "store_id" if "store_id" in columns else "NULL"
+        row = connection.execute(f"SELECT authority, {identity} FROM holdfast_control").fetchone()  # noqa: S608 - a name
+        authority = None if row is None else row[0]
+        store_id = None if row is None or row[1] is None else UUID(row[1])
+    return Inside(revision, store_id, authority, datetime.fromisoformat(now).replace(tzinfo=UTC), tables)
+
+
+def size_of(path: Path) -> int:
+    """Bytes that a copy may take."""
+    names = (path, path.with_name(f"{path.name}-wal"))
+    return sum(each.stat().st_size for each in names if os.path.lexists(each))
+
+
+def copy(source: sqlite3.Connection, inside: Inside, target: Path, tell: Tell) -> dict[str, int]:
+    """Copy the file into a new one; how many rows each of its tables has, counted there.
+
+    Of Holdfast's own only what is alive is copied, without the pages that deleted rows are left in; any other file
+    is kept page by page. Raises `StoreRefused` when the copy is not sound, because the file is damaged.
+    """
+    owner_only(target)
+    if inside.revision is not None:
+        source.execute("VACUUM INTO ?", (str(target.absolute()),))
+    else:
+        with closing(connect(target, "rw")) as copied:
+            source.backup(copied, pages=-1)
+    tell("copied", 0)
+    rows = sound(target)
+    tell("verified", sum(rows.values()))
+    return rows
+
+
+def sound(path: Path) -> dict[str, int]:
+    """The rows of each table of a file that nobody changes. Raises `StoreRefused` when SQLite finds it damaged."""
+    with closing(connect(path, "ro&immutable=1")) as connection:
+        refuse_damaged(connection, path)
+        tables = [
+            name
+            for (name,) in connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
+            )
+        ]
+        return {name: connection.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()[0] for name in tables}  # noqa: S608 - a quoted name
+
+
+def refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `StoreRefused` when SQLite finds anything wrong with a file."""
+    if [row[0] for row in connection.execute("PRAGMA integrity_check(1)")] != ["ok"]:
+        raise StoreRefused(f"SQLite file {path} is damaged; restore a backup, or try `sqlite3 FILE .recover`")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,92 @@
+"""Take a backup of a store that is being written to."""
+
+import asyncio
+from contextlib import closing
+from pathlib import Path
+
+from holdfast.backups import postgresql_copy, sqlite_copy
+from holdfast.backups.archive import (
+    Backup,
+    Tell,
+    described,
+    new_archive,
+    prepare_directory,
+    product_version,
+    publish,
+    tell_nobody,
+)
+from holdfast.backups.manifest import Manifest
+from holdfast.sessions.errors import StoreRefused
+from holdfast.sessions.store import StoreOptions
+from holdfast.sql.address import PostgresqlAddress, SqliteAddress
+from holdfast.sql.writer import refuse_strange
+
+
+async def take(
+    address: SqliteAddress | PostgresqlAddress, options: StoreOptions, directory: Path, tell: Tell = tell_nobody
+) -> Backup:
+    """Take a backup into a directory, which is made if need be. Writers go on meanwhile.
+
+    It holds every write that was acknowledged before the call. It is there when this returns, verified and on the
+    disk; after any error, or when the process is killed, there is none, and safe to repeat. Raises `StoreRefused` for
+    a damaged store or one that is not there, `StoreUnavailable` when the database or the disk does not let us.
+    """
+    if isinstance(address, SqliteAddress):
+        return await asyncio.to_thread(_take_sqlite, address.path, directory, tell)
+    return await _take_postgresql(address, options, directory, tell)
+
+
+def _take_sqlite(path: Path, directory: Path, tell: Tell) -> Backup:
+    refuse_strange(path)
+    prepare_directory(directory, sqlite_copy.size_of(path))
+    with (
+        sqlite_copy.named(f"the backup of SQLite file {path} into {directory}"),
+        closing(sqlite_copy.connect(path, "ro")) as source,
+    ):
+        inside = sqlite_copy.look_inside(source)
+        if not inside.tables:
+            raise StoreRefused(f"SQLite file {path} has no tables: there is nothing to back up")
+        kind = "legacy" if inside.revision is None else "sqlite"
+        with new_archive(directory, kind, inside.now) as folder:
+            tell("begun", 0)
+            target = folder / "sessions.db"
+            rows = sqlite_copy.copy(source, inside, target, tell)
+            manifest = Manifest(
+                holdfast=product_version(),
+                kind="legacy" if inside.revision is None else "sqlite",
+                revision=inside.revision,
+                store_id=inside.store_id,
+                authority=inside.authority,
+                taken_at=inside.now,
+                files={target.name: described(target, rows)},
+            )
+            return publish(folder, manifest, tell)
+
+
+async def _take_postgresql(address: PostgresqlAddress, options: StoreOptions, directory: Path, tell: Tell) -> Backup:
+    async with postgresql_copy.transaction(address, options, reading=True) as connection:
+        inside = await postgresql_copy.look_inside(connection, options.schema)
+        if inside.revision is None:
+            raise StoreRefused(
+                f"Holdfast's tables are not in schema {options.schema!r} of {address}; nothing to back up"
+            )
+        prepare_directory(directory, inside.size)
+        with new_archive(directory, "postgresql", inside.now) as folder:
+            tell("begun", 0)
+            files = {
+                f"{table}.copy": await postgresql_copy.copy_out(
+                    connection, options.schema, table, columns, folder / f"{table}.copy", tell
+                )
+                for table, columns in inside.columns.items()
+            }
+            tell("verified", sum(rows for file in files.values() for rows in file.rows.values()))
+            manifest = Manifest(
+                holdfast=product_version(),
+                kind="postgresql",
+                revision=inside.revision,
+                store_id=inside.store_id,
+                authority=inside.authority,
+                taken_at=inside.now,
+                files=files,
+            )
+            return publish(folder, manifest, tell)

@@ -1,0 +1,92 @@
+"""`holdfast db backup`, `restore` and `prune`."""
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
+from holdfast.cli.environment import read_settings
+from holdfast.cli.exits import complain
+from holdfast.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from holdfast.backups.archive import Backup
+
+Directory = Annotated[Path | None, typer.Option(help="The directory instead of HOLDFAST_BACKUP_DIRECTORY.")]
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands to `holdfast db`."""
+    group.command("backup")(backup)
+    group.command("prune")(prune)
+
+
+def backup(
+    sqlite: Sqlite = None, postgres: Postgres = None, directory: Directory = None, as_json: AsJson = False
+) -> None:
+    """Take a backup of a store while it is being used; prints its path.
+
+    Example: holdfast db backup --sqlite data/sessions.db --directory /var/backups/holdfast
+    """
+    from holdfast.backups.take import take
+    from holdfast.sql.address import parse_address
+
+    refuse_both(sqlite, postgres)
+    settings = read_settings(sqlite, postgres, backup_directory=directory)
+    address = parse_address(settings.address())
+    with Progress() as progress:
+        made = asyncio.run(take(address, settings.store_options(), settings.backup_directory, progress))
+    if as_json:
+        typer.echo(json.dumps(_described(made)))
+        return
+    typer.echo(made.path)
+    rows = ", ".join(f"{count:,} in {table}" for table, count in made.manifest.rows.items())
+    complain(f"backed up and verified: {rows}")
+
+
+def prune(
+    keep_days: Annotated[float, typer.Option(min=0, help="Remove backups that are older than this.")] = 7,
+    directory: Directory = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old backups, but never the newest good one of a store; prints what is removed.
+
+    Example: holdfast db prune --keep-days 7 --dry-run
+    """
+    from holdfast.backups.prune import prune as pruning
+
+    settings = read_settings(backup_directory=directory)
+    with Progress() as progress:
+        done = pruning(settings.backup_directory, timedelta(days=keep_days), dry=dry_run, tell=progress)
+    if as_json:
+        lists = {name: [str(path) for path in getattr(done, name)] for name in done.__slots__}
+        typer.echo(json.dumps({"dry_run": dry_run, **lists}))
+        return
+    for path in (*done.removed, *done.leftovers):
+        typer.echo(path)
+    for path in done.damaged:
+        complain(f"{path} is damaged: do not rely on it")
+    for path in done.strange:
+        complain(f"{path} has no manifest of Holdfast's and is left alone")
+    would = "would remove" if dry_run else "removed"
+    complain(
+        f"{would} {len(done.removed)} backups and {len(done.leftovers)} leftovers of killed commands; "
+        f"{len(done.kept)} stay in {settings.backup_directory}"
+    )
+
+
+def _described(made: "Backup") -> dict[str, Any]:
+    manifest = made.manifest
+    return {
+        "path": str(made.path),
+        "kind": manifest.kind,
+        "revision": manifest.revision,
+        "store_id": manifest.store_id and str(manifest.store_id),
+        "taken_at": manifest.taken_at.isoformat(),
+        "rows": manifest.rows,
+    }
