@@ -49,6 +49,7 @@ def create_app(
     watch = readiness or Readiness(sessions)
     metrics = Metrics(lambda: watch.ready)
     lag = LoopLag(metrics.lag)
+    active = metrics.sessions(sessions, settings.count_every_seconds)
     guard = SocketGuard(sessions, guard_options_of(settings), metrics)
     # An application that adds a guard of its own puts it here, so that stopping drains it as well.
     guards = [guard]
@@ -58,9 +59,11 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await watch.start()
         lag.start()
+        active.start()
         try:
             yield
         finally:
+            await active.stop()
             await lag.stop()
             await watch.stop()
             await sessions.close()
@@ -76,6 +79,7 @@ def create_app(
     app.state.manager = sessions
     app.state.readiness = watch
     app.state.guards = guards
+    app.state.metrics = metrics
     app.include_router(
         session_router(
             sessions,

@@ -3,11 +3,17 @@
 from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from holdfast.server.version import package_version
+from holdfast.sessions.manager import SessionManager
+from holdfast.telemetry.active_sessions import ActiveSessions
+from holdfast.telemetry.several import Several
+from holdfast.telemetry.spans import spans
+from holdfast.telemetry.store_metrics import ManagerCollector, StoreMetrics
 from holdfast.web.closing import CODES
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -23,6 +29,7 @@ class Metrics:
     def __init__(self, ready: Callable[[], bool]) -> None:
         """`ready` is asked whenever somebody scrapes."""
         self._registry = CollectorRegistry()
+        Info("holdfast_build", "What runs here.", registry=self._registry).info({"version": package_version()})
         self._requests = Counter(
             "holdfast_http_requests",
             "Requests by method, route template and status.",
@@ -59,6 +66,8 @@ class Metrics:
             ("code",),
             registry=self._registry,
         )
+        for code in (*map(str, sorted(CODES)), "other"):
+            self._closed_sockets.labels(code)
         self._lag = Histogram(
             "holdfast_event_loop_lag_seconds",
             "How late the event loop is, looked at twice a second.",
@@ -67,6 +76,16 @@ class Metrics:
         )
         gauge = Gauge("holdfast_ready", "Whether the store answers: 1 or 0.", registry=self._registry)
         gauge.set_function(lambda: float(ready()))
+
+    def sessions(self, manager: SessionManager, interval: float | None) -> ActiveSessions:
+        """Show what a manager and its store do, from its next `open` on; also as spans where OpenTelemetry's API is.
+
+        Answers what counts the live sessions, every `interval` seconds while it runs; `None` for never.
+        """
+        numbers, traced = StoreMetrics(self._registry), spans()
+        manager.observe(numbers if traced is None else Several(numbers, traced))
+        self._registry.register(ManagerCollector(manager))
+        return ActiveSessions(manager, self._registry, interval)
 
     def sockets(self, open_sockets: Callable[[], int], pushed: Callable[[], bool]) -> None:
         """Show how many sockets are open, and whether ends made elsewhere are pushed here; asked at each scrape."""
@@ -99,6 +118,11 @@ class Metrics:
         """Count one request. A method nobody knows is `other`: clients choose it freely."""
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Everything that is counted here."""
+        return self._registry
 
     async def show(self, _: Request) -> Response:
         """`GET /metrics`."""
