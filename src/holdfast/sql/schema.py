@@ -30,6 +30,7 @@ from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.connections import connect_arguments
 from holdfast.sql.failures import Kind, kind_of, to_raise
 from holdfast.sql.tables import VERSION_TABLE, Tables, tables
+from holdfast.sql.views import VIEWS
 from holdfast.sql.writer import engine, prepare_file, reading_engine, refuse_strange
 
 Answer = TypeVar("Answer")
@@ -151,6 +152,7 @@ def _taken(connection: Connection, tables: Tables) -> str | None:
     schema = tables.metadata.schema
     own = {table.name for table in tables.metadata.tables.values()}
     own |= {str(index.name) for table in tables.metadata.tables.values() for index in table.indexes}
+    own |= set(VIEWS)
     taken = [
         (kind != "table", name, kind)
         for name, kind in _relations(connection, schema)
