@@ -1,0 +1,82 @@
+"""What the tests of the move share: a file with sessions, a database for them, and the truth about both."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from holdfast import SessionManager, StoreOptions
+from holdfast.move.mover import Mover
+from holdfast.move.rows import SHAPES
+
+LEASE = timedelta(seconds=0.3)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The two stores of a test."""
+
+    path: Path
+    address: str
+
+    def mover(self, **changes: Any) -> Mover:
+        """A mover with a short lease, that reads few rows at once."""
+        return Mover(str(self.path), self.address, **{"lease": LEASE, "rows": 20, **changes})
+
+    @asynccontextmanager
+    async def manager(self, which: str = "sqlite") -> AsyncIterator[SessionManager]:
+        """A manager of one of the two, which opens wherever the authority is."""
+        address = str(self.path) if which == "sqlite" else self.address
+        options = StoreOptions(follows=True)
+        async with SessionManager(address, sweep_interval=None, options=options) as manager:
+            yield manager
+
+    async def fill(self, sessions: int) -> list[str]:
+        """So many sessions in the file, of all sorts; their tokens."""
+        async with self.manager() as manager:
+            tokens = []
+            for number in range(sessions):
+                new = await manager.create_session(f"u{number % 7}" if number % 5 else None, {"n": number, "é": [1.5]})
+                tokens.append(new.token)
+                if number % 3 == 0:
+                    await manager.validate_session(new.token)
+                if number % 10 == 1:
+                    tokens[-1] = (await manager.rotate_session(new.token)).token  # type: ignore[union-attr]
+                if number % 10 == 2:
+                    await manager.delete_session(new.token)
+                if number % 10 == 3:
+                    await manager.create_ticket(new.token)
+            return tokens
+
+    def in_sqlite(self, statement: str, *values: Any) -> list[Any]:
+        """Do something in the file, as a stranger would."""
+        with closing(sqlite3.connect(self.path, timeout=5)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    async def in_postgresql(self, statement: str, *values: Any) -> list[Any]:
+        """Do something in the database, as a stranger would."""
+        connection = await asyncpg.connect(self.address)
+        try:
+            return await connection.fetch(statement, *values)
+        finally:
+            await connection.close()
+
+    async def both(self) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+        """All rows of the two stores, in SQLite's form."""
+        ours, theirs = {}, {}
+        for table, shape in SHAPES.items():
+            ours[table] = self.in_sqlite(f"SELECT {shape.columns()} FROM {table} ORDER BY 1")
+            found = await self.in_postgresql(f"SELECT {shape.read_columns()} FROM {table} ORDER BY 1")
+            theirs[table] = [shape.to_sqlite(row) for row in found]
+        return ours, theirs
+
+
+async def lapse() -> None:
+    """Let the lease of a mover that was stopped run out."""
+    await asyncio.sleep(LEASE.total_seconds())
