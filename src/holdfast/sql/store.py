@@ -13,14 +13,16 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import StoreRefused, StoreUnavailable, TooManySessions
+from holdfast.sessions.errors import InvalidArgument, StoreRefused, StoreUnavailable, TooManySessions
 from holdfast.sessions.observer import NOBODY, Load, Observer
 from holdfast.sessions.policy import HOOKS_EXPECTED_FOR, MAX_CAP, TICKET_LIFETIME, Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
+from holdfast.sessions.statistics import Statistics
 from holdfast.sessions.store import Held, Key
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.calls import Answer, Reading, Writing
 from holdfast.sql.statements import Statements
+from holdfast.sql.statistics import HOURS, TOP, StatisticsStatements
 from holdfast.sql.tables import Tables
 
 
@@ -153,6 +155,13 @@ class SqlStore(ABC):
         """See `Store`."""
         statement, values = self._sql.count_live, self._bind()
         return await self._read(lambda connection: connection.scalars(statement, values).one())
+
+    async def statistics(self, hours: int, top: int) -> Statistics:
+        """See `Statistical`. Raises `InvalidArgument` for numbers out of range."""
+        if not (1 <= hours <= HOURS and 1 <= top <= TOP):
+            raise InvalidArgument(f"hours is a number from 1 to {HOURS}, and top one from 1 to {TOP}")
+        statements, values = StatisticsStatements(self._tables, self._sql), self._bind()
+        return await self._read(lambda connection: statements.ask(connection, values, hours, top))
 
     async def untold(self, limit: int, older_than: timedelta) -> list[End]:
         """See `Store`."""
