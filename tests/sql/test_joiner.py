@@ -129,6 +129,17 @@ async def test_no_more_batches_under_way_than_lanes() -> None:
     assert sender.most_at_once <= 2
 
 
+async def test_each_lane_takes_its_share() -> None:
+    """Joiner: many callers are parted among the lanes, so that one lane works while another waits; few are not."""
+    sender = Sender(automatic=True)
+    made = joiner(sender, lanes=2)
+    for callers, sizes in ((100, [50, 50]), (16, [16]), (20, [16, 4])):
+        sender.batches.clear()
+        await asyncio.gather(*calls(made, range(callers)))
+        assert [len(batch) for batch in sender.batches] == sizes
+    await made.close()
+
+
 async def test_beyond_the_bound_a_call_is_refused_at_once() -> None:
     """Overloaded at once, and room again as soon as an answer is there."""
     sender = Sender()

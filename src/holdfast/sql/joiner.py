@@ -24,6 +24,8 @@ Lane = TypeVar("Lane")
 
 _ONE_IS_BAD = (Kind.INPUT, Kind.DEFECT)
 _REST_SECONDS = 0.1
+# Up to here one commit for all is worth more than work side by side.
+_NOT_WORTH_SHARING = 16
 
 log = logging.getLogger("holdfast.sql")
 
@@ -108,6 +110,7 @@ class Joiner(Generic[Lane, Item, Answer]):
         """
         self._send = send
         self._free = list(lanes)
+        self._lanes = len(self._free)
         self._where = where
         self._deadline = deadline
         self._repeatable = repeatable
@@ -189,7 +192,11 @@ class Joiner(Generic[Lane, Item, Answer]):
 
     def _next_batch(self) -> Batch[Item, Answer] | None:
         calls: list[_Call[Item, Answer]] = []
-        while self._queue and len(calls) < self._largest_batch:
+        # Callers that are answered together come back together. If one batch took them all, the database would rest
+        # while this process works, and this process while the database does: each lane takes its share instead.
+        share = max(_NOT_WORTH_SHARING, -(-self._waiting // self._lanes))
+        most = min(self._largest_batch, share)
+        while self._queue and len(calls) < most:
             if calls and (calls[0].alone or self._queue[0].alone):
                 break
             call = self._queue.popleft()
