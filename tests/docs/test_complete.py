@@ -144,7 +144,7 @@ def test_every_command_is_described() -> None:
         title, _, text = section.partition("\n")
         if title.startswith("holdfast"):
             rows = " ".join(re.findall(r"^\| (`--[^|]+) \|", text, re.MULTILINE))
-            shown[title] = set(re.findall(r"--\w+", rows))
+            shown[title] = set(re.findall(r"--[\w-]+", rows))
     assert shown == _commands(get_command(command_line), "holdfast")
 
 

@@ -61,12 +61,17 @@ def prepare_directory(directory: Path, needed: int) -> None:
         for each in reversed([each for each in (directory, *directory.parents) if not each.exists()]):
             each.mkdir(mode=0o700, exist_ok=True)
         refuse_open(directory)
-        free = shutil.disk_usage(directory).free
+        refuse_full(directory, needed)
     except OSError as error:
         raise StoreUnavailable(f"the directory {directory} cannot be used ({error.strerror})") from error
+
+
+def refuse_full(directory: Path, needed: int) -> None:
+    """Raise `StoreUnavailable` when so many bytes have no room in a directory."""
+    free = shutil.disk_usage(directory).free
     if free < needed + _ROOM_BYTES:
         raise StoreUnavailable(
-            f"no room for a backup in {directory}: it needs about {needed + _ROOM_BYTES:,} bytes, {free:,} are free"
+            f"there is no room in {directory}: about {needed + _ROOM_BYTES:,} bytes are needed, {free:,} are free"
         )
 
 

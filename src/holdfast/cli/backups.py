@@ -2,19 +2,31 @@
 
 import asyncio
 import json
+import sys
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.environment import read_settings
-from holdfast.cli.exits import complain
+from holdfast.cli.exits import USAGE, complain, end
 from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
     from holdfast.backups.archive import Backup
+
+_SENTENCES: Final = {
+    "metadata_restored": "live sessions have the metadata of the backup again",
+    "ended_again": "sessions ended, as they had in the backup",
+    "brought_back": "sessions came back as they were",
+    "brought_back_ended": "sessions came back, none of them live, because nobody knows which ended since",
+    "left_out": "sessions of the backup stay gone: they were deleted after their end, or erased "
+    "(--keep-sessions-live brings them back)",
+    "newer": "sessions are not in the backup, and stay",
+}
 
 Directory = Annotated[Path | None, typer.Option(help="The directory instead of HOLDFAST_BACKUP_DIRECTORY.")]
 
@@ -22,6 +34,7 @@ Directory = Annotated[Path | None, typer.Option(help="The directory instead of H
 def register(group: typer.Typer) -> None:
     """Add the commands to `holdfast db`."""
     group.command("backup")(backup)
+    group.command("restore")(restore)
     group.command("prune")(prune)
 
 
@@ -46,6 +59,59 @@ def backup(
     typer.echo(made.path)
     rows = ", ".join(f"{count:,} in {table}" for table, count in made.manifest.rows.items())
     complain(f"backed up and verified: {rows}")
+
+
+def restore(
+    backup: Annotated[Path, typer.Argument(help="A backup's path, or its name in the directory of backups.")],
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    directory: Directory = None,
+    from_another_store: Annotated[
+        bool, typer.Option("--from-another-store", help="Take a backup of another store too.")
+    ] = False,
+    keep_sessions_live: Annotated[
+        bool,
+        typer.Option(
+            "--keep-sessions-live", help="Let sessions come back live of which nobody knows whether they ended since."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup back into a store, which is backed up first. What has ended stays ended.
+
+    Example: holdfast db restore data/backups/holdfast-20261129T031500Z-sqlite-0a1b2c3d.holdfast --yes
+    """
+    from holdfast.backups.restore import restore as restoring
+    from holdfast.backups.restoring import Wishes
+    from holdfast.sql.address import parse_address
+
+    refuse_both(sqlite, postgres)
+    settings = read_settings(sqlite, postgres, backup_directory=directory)
+    address = parse_address(settings.address())
+    if not backup.exists() and backup.name == str(backup):
+        backup = settings.backup_directory / backup
+    if not yes:
+        if not sys.stdin.isatty():
+            end(USAGE, "a restore changes the store; without a terminal to ask at, add --yes")
+        typer.confirm(f"Restore {backup} into {address}?", abort=True, err=True)
+    wishes = Wishes(from_another_store, keep_sessions_live)
+    with Progress() as progress:
+        done = asyncio.run(
+            restoring(address, settings.store_options(), backup, settings.backup_directory, wishes, progress)
+        )
+    numbers = asdict(done.merged)
+    if as_json:
+        aside = [str(path) for path in done.aside]
+        typer.echo(json.dumps({"before": done.before and str(done.before), "aside": aside, **numbers}))
+        return
+    for path in (*([done.before] if done.before else []), *done.aside):
+        typer.echo(path)
+    for name, sentence in _SENTENCES.items():
+        if numbers[name]:
+            complain(f"{numbers[name]:,} {sentence}")
+    kept = "; what was there is kept, see the paths above" if done.before or done.aside else ""
+    complain(f"restored{kept}")
 
 
 def prune(

@@ -39,7 +39,14 @@ Address = str | os.PathLike[str] | SqliteAddress | PostgresqlAddress
 
 _LOCK_KEY: Final = 7_163_402_916
 _SQLITE_LOCK_SECONDS: Final = 30.0
-_OWN_TABLES: Final = ("sessions", "holdfast_tickets", "holdfast_control", VERSION_TABLE)
+_OWN_TABLES: Final = (
+    "sessions",
+    "holdfast_tickets",
+    "holdfast_control",
+    VERSION_TABLE,
+    "holdfast_move",
+    "holdfast_move_log",
+)
 # Tells our `sessions` from an application's table of that name in another schema.
 _OWN_COLUMNS: Final = {"digest", "previous_digest", "metadata_version"}
 # Alembic keeps what it is at in global variables: one at a time in a process, whichever the database and the loop.
@@ -130,6 +137,17 @@ def refuse_unfit(connection: Connection, tables: Tables) -> None:
         raise StoreRefused(
             f"the tables are at revision {present}, this version needs {_head()}; run `holdfast db upgrade`"
         )
+
+
+def is_newest(revision: str | None) -> bool:
+    """Whether a revision is the one that this version needs."""
+    return revision == _head()
+
+
+def refuse_newer(revision: str | None) -> None:
+    """Raise `StoreRefused` for a revision that this version does not know: a newer one made it."""
+    if revision not in _revisions():
+        raise StoreRefused(f"revision {revision} is of a newer version of Holdfast; install that version")
 
 
 def _refuse_strangers(connection: Connection, tables: Tables) -> str | None:

@@ -1,0 +1,1 @@
+"""Backups: taken under load, put back, killed, damaged, pruned."""
