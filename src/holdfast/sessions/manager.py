@@ -46,10 +46,9 @@ from holdfast.sessions.sweeper import Sweeper, Swept, clean_up, sweep
 from holdfast.sessions.tickets import MAX_ORIGIN, may_bind
 from holdfast.sessions.tokens import (
     TokenDigest,
-    clear_digest_of,
-    clear_digest_of_new,
-    digest_of,
+    digest_for,
     digest_of_new,
+    digest_of_new_for,
     new_ticket,
     new_token,
     ticket_digest_of,
@@ -270,7 +269,7 @@ class SessionManager:
 
         The count in the answer includes this call. After `OutcomeUnknown` the activity may have been counted.
         """
-        digest = self.digest_of(token)
+        digest = self._digest_of(token)
         if digest is None:
             self.counts.malformed += 1
             log.debug("a token was refused: malformed")
@@ -287,7 +286,7 @@ class SessionManager:
 
     async def get_session(self, token: str) -> Session | None:
         """The session that a token opens, or `None`; touches nothing."""
-        return await self._get(self.digest_of(token))
+        return await self._get(self._digest_of(token))
 
     async def delete_session(self, token: str) -> bool:
         """End the session (`revoked`); whether there was a live one. Safe to repeat.
@@ -296,21 +295,21 @@ class SessionManager:
         next look at its session, the hook at a later sweep. `end_session`, which has the id to ask
         for, tells them at once.
         """
-        return await self._end(self.digest_of(token), "revoked")
+        return await self._end(self._digest_of(token), "revoked")
 
     async def extend_session(self, token: str, hours: float = 24) -> datetime | None:
         """Move the expiry to the later of today's and now + `hours`, never past `created_at + max_lifetime`.
 
         Answers the resulting `expires_at`; `None` when not live. Safe to repeat.
         """
-        return await self._extend(self.digest_of(token), hours)
+        return await self._extend(self._digest_of(token), hours)
 
     async def rotate_session(self, token: str) -> NewSession | None:
         """Give the session a new token; id and expiry stay, and so do its open sockets. `None` when not live.
 
         The old token is dead when the call returns, but for the policy's grace. Of parallel rotations one succeeds.
         """
-        digest = self.digest_of(token)
+        digest = self._digest_of(token)
         if digest is None:
             return None
         successor = new_token()
@@ -324,7 +323,7 @@ class SessionManager:
         store calls; after 100 lost races it raises `Overloaded`, having changed nothing. The limits of metadata apply
         to the result; raises `InvalidArgument`, changing nothing, when it breaks one. Safe to repeat.
         """
-        return await self._merge(self.digest_of(token), changes)
+        return await self._merge(self._digest_of(token), changes)
 
     async def why_ended(self, token: str) -> WhyEnded | None:
         """Why a token opens nothing; `None` while its session is live.
@@ -332,7 +331,7 @@ class SessionManager:
         `unknown` when the store has no trace of it, as for every string that is not a token, and for sessions that
         ended longer ago than the retention. Do not show the difference to the client.
         """
-        digest = self.digest_of(token)
+        digest = self._digest_of(token)
         return "unknown" if digest is None else await self.store.why(digest)
 
     def watch(self, token: str) -> AbstractAsyncContextManager[Watch]:
@@ -344,14 +343,14 @@ class SessionManager:
         Rotation does not disturb it. It hears of an end in this process or any other, and of the session's own
         expiry, within a second; within ten when the push channel of PostgreSQL is down (see `watches.channel`).
         """
-        return Watch(self, self.digest_of(token))
+        return Watch(self, self._digest_of(token))
 
     async def create_ticket(self, token: str, origin: str | None = None) -> tuple[str, datetime] | None:
         """A one-time ticket for a WebSocket handshake, valid 30 seconds, and when it expires; `None` when not live.
 
         It is bound to the session and to the `Origin` header the handshake must carry (`None`: must not carry one).
         """
-        session = self.digest_of(token)
+        session = self._digest_of(token)
         if not may_bind(origin):
             raise InvalidArgument(
                 f"an origin is a string of 1 to {MAX_ORIGIN} characters, without NUL and lone surrogates"
@@ -476,20 +475,11 @@ class SessionManager:
 
     # What token and id have in common
 
-    @property
-    def _clear_tokens(self) -> bool:
-        """Whether the store keeps tokens in clear, as an application did that had no Holdfast."""
-        return getattr(self._store, "clear_tokens", False)
-
-    def digest_of(self, token: str) -> TokenDigest | None:
-        """The digest of a text that may be a token of this store, or `None` for any other. Asks no database.
-
-        Raises `InvalidArgument` when the token is not a string.
-        """
-        return clear_digest_of(token) if self._clear_tokens else digest_of(token)
+    def _digest_of(self, token: str) -> TokenDigest | None:
+        return digest_for(self._store, token)
 
     def _digest_of_new(self, token: str) -> TokenDigest:
-        return clear_digest_of_new(token) if self._clear_tokens else digest_of_new(token)
+        return digest_of_new_for(self._store, token)
 
     async def _get(self, key: Key | None) -> Session | None:
         record = None if key is None else await self.store.get(key)

@@ -98,6 +98,24 @@ def clear_digest_of_new(secret: str) -> TokenDigest:
     return TokenDigest(digest)
 
 
+def digest_for(store: object, token: str) -> TokenDigest | None:
+    """The digest of a text that may be a token of this store, or `None` for any other. Asks no database.
+
+    Raises `InvalidArgument` when the token is not a string.
+    """
+    return clear_digest_of(token) if _keeps_clear(store) else digest_of(token)
+
+
+def digest_of_new_for(store: object, secret: str) -> TokenDigest:
+    """As `digest_of_new`, in the form that this store needs."""
+    return clear_digest_of_new(secret) if _keeps_clear(store) else digest_of_new(secret)
+
+
+def _keeps_clear(store: object) -> bool:
+    """Whether it is a store of the legacy form, which says so by an attribute that others need not have."""
+    return getattr(store, "clear_tokens", False)
+
+
 def _issue(prefix: str) -> str:
     body = ""
     while len(body) < _BODY_LENGTH:

@@ -199,7 +199,7 @@ class Writer(FileWriter):
         self._driver = _driver(self._connection)
         # Makes the log: it stays the same file for as long as this connection is open.
         self._driver.execute("SELECT 1 FROM sqlite_master").fetchall()
-        self._files = [_identity(self._path), _identity(self._log)]
+        self._files = [identity(self._path), identity(self._log)]
 
     def close(self) -> None:
         """Let go of the file. Safe to repeat."""
@@ -253,7 +253,7 @@ class Writer(FileWriter):
         One that was renamed or deleted still takes writes, in WAL mode even silently, and nobody would find them;
         and what is read from it, another process may have changed in the file that is there now.
         """
-        if [_identity(self._path), _identity(self._log)] != self._files:
+        if [identity(self._path), identity(self._log)] != self._files:
             raise StoreRefused(
                 f"{self._where} or its -wal was replaced or deleted while it was open; stop all processes that use "
                 "it, put the right files in place and start again"
@@ -419,7 +419,8 @@ def _driver(connection: Connection) -> sqlite3.Connection:
     return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of its name; `None` when there is none."""
     with suppress(OSError):
         found = path.stat()
         return found.st_dev, found.st_ino

@@ -25,7 +25,7 @@ from holdfast.sessions.errors import Overloaded
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.metadata import decode
 from holdfast.sessions.session import NewSession
-from holdfast.sessions.tokens import TokenDigest, digest_of_new
+from holdfast.sessions.tokens import TokenDigest, digest_for, digest_of_new
 from holdfast.web.lazy_manager import LazyManager
 from holdfast.web.session_dict import Changes, SessionDict, kept_form, kept_text
 from holdfast.web.session_rules import EMPTIED, SAVED_AT, SessionRules, milliseconds
@@ -84,7 +84,7 @@ class SessionState:
         Raises `StoreUnavailable` and `StoreRefused`.
         """
         manager = await self._keeper.ready()
-        digest = manager.digest_of(token)
+        digest = digest_for(manager.store, token)
         if digest is None:
             return
         session = await manager.validate_session(token)

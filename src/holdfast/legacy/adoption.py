@@ -1,0 +1,106 @@
+"""Giving legacy rows their ids, and noticing those that the old application deleted.
+
+The triggers note the keys of both, so that looking for them costs as much as there is news, and nothing when there is
+none: an unknown token makes nobody read the table.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Final
+
+from holdfast.legacy import statements
+from holdfast.sessions.ids import new_id
+from holdfast.sessions.session import EndReason
+from holdfast.sessions.tokens import clear_digest_of
+
+CHUNK: Final = 500
+"""Rows in one transaction: the old application waits for it, and by default not longer than five seconds."""
+
+
+class Adoption:
+    """The adoption of one file's rows. Every method runs within a transaction that holds the write lock."""
+
+    def __init__(self, driver: sqlite3.Connection) -> None:
+        """Keep the connection."""
+        self._driver = driver
+
+    def backlog(self) -> int:
+        """How many notes there are, up to a bound of more than a chunk. Needs no lock."""
+        count: int = self._driver.execute(statements.BACKLOG, (CHUNK + 1,)).fetchone()[0]
+        return count
+
+    def walk(self, after: str) -> str | None:
+        """Adopt a chunk of the rows that were there before the triggers; the key to go on after, `None` at the end."""
+        rows = self._driver.execute(statements.OLD_ROWS, (after, CHUNK)).fetchall()
+        for session_id, user_id in rows:
+            self._adopt(session_id, user_id)
+        last = rows[-1][0] if len(rows) == CHUNK else None
+        if last is not None and not isinstance(last, str):
+            # Not UTF-8, and no key to go on after: the text that follows it in SQLite's order is.
+            last = bytes(last).decode(errors="replace")
+        if last is None:
+            self._driver.execute(statements.ORPHANS)
+            self._driver.execute("UPDATE holdfast_control SET adopted = 1 WHERE id = 1")
+        return last
+
+    def adopt(self, token: str) -> bool:
+        """Adopt one row at once, as one whose token is presented; whether it has an id now."""
+        row = self._driver.execute(statements.OLD_ROW, (token,)).fetchone()
+        return row is not None and self._adopt(token, row[0])
+
+    def drain(self, now: int, expired: Callable[[Any], bool]) -> None:
+        """Do what a chunk of notes asks for: rows that came get ids, of those that went the traces are kept."""
+        came = self._driver.execute(statements.NEW, (CHUNK,)).fetchall()
+        went = self._driver.execute(statements.GONE, (CHUNK,)).fetchall()
+        for _, session_id in came:
+            if not isinstance(session_id, str):
+                continue
+            row = self._row(session_id)
+            if row is not None and not self._noted(session_id, row[0]):
+                self._adopt(session_id, row[0])
+        for _, session_id, user_id, expires_at in went:
+            if isinstance(session_id, str) and self._row(session_id) is None:
+                self._gone(session_id, user_id, "expired" if expired(expires_at) else "revoked", now)
+        for table, notes in (("holdfast_new", came), ("holdfast_gone", went)):
+            if notes:
+                self._driver.execute(f"DELETE FROM {table} WHERE seq <= ?", (notes[-1][0],))  # noqa: S608 - two names
+
+    def bury(self, session_id: str, user_id: Any, reason: EndReason, now: int) -> bool:
+        """Keep the trace of an end, and nothing else of the session; whether there was anything of it."""
+        known = self._driver.execute(statements.ID_OF, (session_id,)).fetchone()
+        if known is None:
+            return False
+        id, digest, previous, owner = known
+        self._driver.execute(statements.BURY, (id, digest, previous, as_user(user_id) or owner, now, reason))
+        self._driver.execute(statements.FORGET_TICKETS, (id,))
+        self._driver.execute(statements.FORGET, (session_id,))
+        return True
+
+    def _row(self, session_id: str) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self._driver.execute(statements.OLD_ROW, (session_id,)).fetchone()
+        return row
+
+    def _gone(self, session_id: str, user_id: Any, reason: EndReason, now: int) -> None:
+        if not self.bury(session_id, user_id, reason, now) and (digest := clear_digest_of(session_id)) is not None:
+            self._driver.execute(statements.REVIVE, (0, digest))
+
+    def _noted(self, session_id: str, user_id: Any) -> bool:
+        return self._driver.execute(statements.SET_USER, (as_user(user_id), session_id)).rowcount > 0
+
+    def _adopt(self, session_id: object, user_id: Any) -> bool:
+        digest = clear_digest_of(session_id) if isinstance(session_id, str) else None
+        if digest is None:
+            return False
+        # The plain value: the driver knows no subclass of bytes.
+        digest_value = bytes(digest)
+        if self._driver.execute(statements.IS_REFUSED, (digest_value,)).fetchone() is not None:
+            self._driver.execute(statements.REVIVE, (1, digest_value))
+            return False
+        values = (session_id, new_id().hex, digest_value, as_user(user_id))
+        self._driver.execute(statements.ADOPT, values)
+        return True
+
+
+def as_user(value: Any) -> str | None:
+    """A legacy user id that can be one of Holdfast's; `None` for one that cannot, and for none."""
+    return value if isinstance(value, str) and "\0" not in value else None

@@ -1,0 +1,168 @@
+"""Every statement on a legacy file: a name and a sentence each. Nothing runs here.
+
+They are text for the driver and not built by SQLAlchemy, because the legacy table is not one of ours: what its columns
+hold is found out row by row. Times of Holdfast's own tables are whole microseconds since 1970.
+"""
+
+from typing import Final
+
+_ROW: Final = (
+    "i.session_id, i.id, i.digest, i.previous_digest, i.replaced_at, "
+    "s.session_id, s.user_id, s.metadata, s.created_at, s.expires_at, s.last_activity, s.request_count"
+)
+_ROWS: Final = f"SELECT {_ROW} FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id"  # noqa: S608 - our own names
+
+NOW: Final = "SELECT CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER) * 1000"
+"""The clock, to the millisecond, as in the native store."""
+
+# Looking
+
+BY_ID: Final = f"{_ROWS} WHERE i.id = ?"
+"""The session with an id, live or not."""
+BY_DIGEST: Final = f"{_ROWS} WHERE i.digest = ?"
+"""The session that a digest is the present one of."""
+BY_PREVIOUS: Final = f"{_ROWS} WHERE i.previous_digest = ?"
+"""The session that a digest was the previous one of."""
+BY_USER: Final = f"{_ROWS} WHERE i.user_id = ? ORDER BY i.id"
+"""All sessions of a user."""
+PAGE: Final = f"{_ROWS} WHERE i.id > ? ORDER BY i.id LIMIT ?"
+"""Some sessions in order of id."""
+PAGE_OF_USER: Final = f"{_ROWS} WHERE i.user_id = ? AND i.id > ? ORDER BY i.id LIMIT ?"
+"""Some sessions of a user in order of id."""
+DUE: Final = f"{_ROWS} WHERE s.expires_at <= ? ORDER BY s.expires_at"
+"""Sessions whose expiry, as text, is not after a local time; numbers come before every text."""
+DUE_OR_IDLE: Final = f"{_ROWS} WHERE s.expires_at <= ? OR s.last_activity <= ? ORDER BY s.expires_at"
+"""As `DUE`, and those whose activity is not after another local time."""
+
+_CANONICAL: Final = (
+    "(typeof({0}) = 'text' AND length({0}) IN (19, 26) AND "
+    "{0} GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*')"
+)
+_PLAIN: Final = f"(s.user_id IS i.user_id AND {_CANONICAL.format('s.expires_at')})"
+COUNT_PLAIN: Final = (
+    "SELECT count(*) FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "  # noqa: S608 - as above
+    f"WHERE {_PLAIN} AND s.expires_at > ?"
+)
+"""How many sessions in the usual form run out after a local time. Texts of that form compare as the times do."""
+NOT_PLAIN: Final = f"{_ROWS} WHERE NOT {_PLAIN}"
+"""The sessions that only a closer look can tell about."""
+ALL: Final = _ROWS
+"""Every session: for an hour in which local times do not compare as instants do, and for idle timeouts."""
+
+# Changing the legacy table: always one row, by its key, after it was read in the same transaction
+
+TOUCH: Final = "UPDATE sessions SET request_count = ?, last_activity = ? WHERE session_id = ?"
+"""Count activities of a session that was found live."""
+EXTEND: Final = "UPDATE sessions SET expires_at = ? WHERE session_id = ?"
+"""Move the expiry of a session that was found live."""
+MERGE: Final = "UPDATE sessions SET metadata = ? WHERE session_id = ?"
+"""Replace the metadata of a session that was found live, with the metadata that its writer had read."""
+ROTATE: Final = "UPDATE sessions SET session_id = ? WHERE session_id = ?"
+"""Give a session that was found live another token."""
+ROTATE_ID: Final = (
+    "UPDATE holdfast_ids SET session_id = ?, digest = ?, previous_digest = digest, replaced_at = ? WHERE session_id = ?"
+)
+"""The same beside it."""
+CREATE: Final = (
+    "INSERT INTO sessions (session_id, user_id, metadata, created_at, expires_at, last_activity, request_count) "
+    "VALUES (?, ?, ?, ?, ?, ?, 0)"
+)
+"""Begin a session, in the old application's own form."""
+DELETE: Final = "DELETE FROM sessions WHERE session_id = ?"
+"""End a session in the old application too."""
+DELETE_OF_USER: Final = "DELETE FROM sessions WHERE user_id = ?"
+"""Erase a user's rows, those that Holdfast cannot read among them."""
+
+# Adopting
+
+ADOPT: Final = "INSERT OR IGNORE INTO holdfast_ids (session_id, id, digest, user_id) VALUES (?, ?, ?, ?)"
+"""Give a legacy row its id."""
+SET_USER: Final = "UPDATE holdfast_ids SET user_id = ? WHERE session_id = ?"
+"""Note whose a row is now."""
+OLD_ROW: Final = "SELECT user_id FROM sessions WHERE session_id = ?"
+"""Whether there is a legacy row, and whose."""
+OLD_ROWS: Final = (
+    "SELECT session_id, user_id FROM sessions WHERE typeof(session_id) = 'text' AND session_id > ? "
+    "ORDER BY session_id LIMIT ?"
+)
+"""Some legacy rows in order of their keys."""
+IS_REFUSED: Final = (
+    "SELECT 1 FROM holdfast_ended WHERE ?1 IN (digest, previous_digest) "
+    "UNION ALL SELECT 1 FROM holdfast_ids WHERE previous_digest = ?1 LIMIT 1"
+)
+"""Whether a digest is one that was ended or replaced: a row that has it is not adopted again."""
+REVIVE: Final = "UPDATE holdfast_ended SET revived = ? WHERE digest = ?"
+"""Keep the trace of an end for as long as the old application has a row of that token."""
+NEW: Final = "SELECT seq, session_id FROM holdfast_new ORDER BY seq LIMIT ?"
+"""Keys of rows that were inserted, oldest first."""
+GONE: Final = "SELECT seq, session_id, user_id, expires_at FROM holdfast_gone ORDER BY seq LIMIT ?"
+"""What rows held that were deleted, oldest first."""
+BACKLOG: Final = (
+    "SELECT (SELECT count(*) FROM (SELECT 1 FROM holdfast_new LIMIT ?1)) "
+    "+ (SELECT count(*) FROM (SELECT 1 FROM holdfast_gone LIMIT ?1))"
+)
+"""How many such notes there are, up to a bound."""
+ORPHANS: Final = (
+    "INSERT INTO holdfast_gone (session_id) SELECT session_id FROM holdfast_ids i "
+    "WHERE NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session_id = i.session_id)"
+)
+"""Note what went unnoticed, while the triggers were not there."""
+EVERY_ROW: Final = "INSERT INTO holdfast_new (session_id) SELECT session_id FROM sessions"
+"""Note every row as new: somebody has made the table anew."""
+
+# Ends
+
+ID_OF: Final = "SELECT id, digest, previous_digest, user_id FROM holdfast_ids WHERE session_id = ?"
+"""What is known of a row that is there no more."""
+FORGET: Final = "DELETE FROM holdfast_ids WHERE session_id = ?"
+"""Take away what stands beside a row."""
+BURY: Final = (
+    "INSERT OR IGNORE INTO holdfast_ended (id, digest, previous_digest, user_id, ended_at, end_reason) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
+)
+"""Keep the trace of an end."""
+_END: Final = "SELECT id, user_id, end_reason, ended_at FROM holdfast_ended"
+END_OF: Final = f"{_END} WHERE id = ?"
+"""How a session ended."""
+WHY: Final = (
+    "SELECT digest = ?1, end_reason FROM holdfast_ended WHERE ?1 IN (digest, previous_digest) ORDER BY 1 DESC LIMIT 1"
+)
+"""How the session of a digest ended, and whether the digest was its last one."""
+JUST_ENDED: Final = "SELECT id FROM holdfast_ended WHERE ended_at > ? LIMIT ?"
+"""Some of the sessions that ended after a time."""
+UNTOLD: Final = f"{_END} WHERE ended_at <= ? AND notified_at IS NULL ORDER BY ended_at LIMIT ?"
+"""The oldest ends that no hook has heard of, from before a time."""
+TOLD: Final = "UPDATE holdfast_ended SET notified_at = ? WHERE id = ? AND notified_at IS NULL"
+"""Note that a hook has heard of an end."""
+EXPECT_HOOKS: Final = "UPDATE holdfast_control SET hooks_expected_at = ? WHERE id = 1"
+"""Note that a process with an end hook uses this file."""
+DELETE_ENDED: Final = (
+    "DELETE FROM holdfast_ended WHERE id IN (SELECT id FROM holdfast_ended WHERE ended_at <= ? AND revived = 0 "
+    "AND end_reason IN (SELECT value FROM json_each(?)) AND (notified_at IS NOT NULL OR NOT EXISTS "
+    "(SELECT 1 FROM holdfast_control WHERE hooks_expected_at > ?)) ORDER BY ended_at LIMIT ?)"
+)
+"""Delete traces of ends past their retention, once told if anybody is to be told."""
+ERASE_ENDED: Final = "DELETE FROM holdfast_ended WHERE user_id = ?"
+"""Erase a user's traces."""
+ERASE_IDS: Final = "DELETE FROM holdfast_ids WHERE user_id = ?"
+"""Erase what stands beside a user's rows."""
+ERASE_NOTES: Final = "DELETE FROM holdfast_gone WHERE user_id = ?"
+"""Erase what the triggers noted of a user."""
+
+# Tickets
+
+CREATE_TICKET: Final = "INSERT INTO holdfast_tickets (digest, session_id, origin, expires_at) VALUES (?, ?, ?, ?)"
+"""Keep a ticket for a session that was found live."""
+TAKE_TICKET: Final = "DELETE FROM holdfast_tickets WHERE digest = ? RETURNING session_id, origin, expires_at"
+"""Use a ticket up."""
+DELETE_TICKETS: Final = (
+    "DELETE FROM holdfast_tickets WHERE digest IN "
+    "(SELECT digest FROM holdfast_tickets WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
+)
+"""Delete some tickets past their time."""
+ERASE_TICKETS: Final = (
+    "DELETE FROM holdfast_tickets WHERE session_id IN (SELECT id FROM holdfast_ids WHERE user_id = ?)"
+)
+"""Erase a user's tickets."""
+FORGET_TICKETS: Final = "DELETE FROM holdfast_tickets WHERE session_id = ?"
+"""Delete the tickets of a session that is over."""

@@ -1,0 +1,69 @@
+"""What Holdfast keeps beside a legacy table: its own tables, and triggers that note which rows come and go.
+
+The legacy table itself is never altered. The triggers run in the old application's process too, so they are plain SQL
+that only inserts, into tables without a constraint that could fail there. Nothing here is a native table: the names
+say whose they are, and dropping all that begins with `holdfast_` leaves the file as the old application made it.
+"""
+
+import sqlite3
+from typing import Final
+
+TABLES: Final = (
+    # What a legacy row has no column for. The key is the token in clear, as it is in the legacy table.
+    """CREATE TABLE IF NOT EXISTS holdfast_ids (
+        session_id TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, digest BLOB NOT NULL UNIQUE,
+        previous_digest BLOB, replaced_at INTEGER, user_id TEXT)""",
+    "CREATE INDEX IF NOT EXISTS holdfast_ids_user_id_idx ON holdfast_ids (user_id, id) WHERE user_id IS NOT NULL",
+    """CREATE INDEX IF NOT EXISTS holdfast_ids_previous_digest_idx ON holdfast_ids (previous_digest)
+        WHERE previous_digest IS NOT NULL""",
+    # Sessions that are over. `revived`: the old application has written their row once more; they stay over.
+    """CREATE TABLE IF NOT EXISTS holdfast_ended (
+        id TEXT PRIMARY KEY, digest BLOB NOT NULL, previous_digest BLOB, user_id TEXT, ended_at INTEGER NOT NULL,
+        end_reason TEXT NOT NULL, notified_at INTEGER, revived INTEGER NOT NULL DEFAULT 0)""",
+    "CREATE INDEX IF NOT EXISTS holdfast_ended_digest_idx ON holdfast_ended (digest)",
+    """CREATE INDEX IF NOT EXISTS holdfast_ended_previous_digest_idx ON holdfast_ended (previous_digest)
+        WHERE previous_digest IS NOT NULL""",
+    "CREATE INDEX IF NOT EXISTS holdfast_ended_user_id_idx ON holdfast_ended (user_id) WHERE user_id IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS holdfast_ended_ended_at_idx ON holdfast_ended (ended_at)",
+    """CREATE TABLE IF NOT EXISTS holdfast_tickets (
+        digest BLOB PRIMARY KEY, session_id TEXT NOT NULL, origin TEXT, expires_at INTEGER NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS holdfast_tickets_session_id_idx ON holdfast_tickets (session_id)",
+    "CREATE INDEX IF NOT EXISTS holdfast_tickets_expires_at_idx ON holdfast_tickets (expires_at)",
+    # `adopted`: whether every row from before the triggers has its id. `probes` only grows, to prove that it can.
+    """CREATE TABLE IF NOT EXISTS holdfast_control (
+        id INTEGER PRIMARY KEY CHECK (id = 1), adopted INTEGER NOT NULL DEFAULT 0, probes INTEGER NOT NULL DEFAULT 0,
+        hooks_expected_at INTEGER)""",
+    "INSERT OR IGNORE INTO holdfast_control (id) VALUES (1)",
+    # No declared type: a key keeps the type that it has in the legacy table, which may be any.
+    "CREATE TABLE IF NOT EXISTS holdfast_new (seq INTEGER PRIMARY KEY, session_id)",
+    "CREATE TABLE IF NOT EXISTS holdfast_gone (seq INTEGER PRIMARY KEY, session_id, user_id, expires_at)",
+)
+"""Made in this order, each only if it is missing."""
+
+_NEW: Final = "INSERT INTO holdfast_new (session_id) VALUES (NEW.session_id);"
+_GONE: Final = (
+    "INSERT INTO holdfast_gone (session_id, user_id, expires_at) VALUES (OLD.session_id, OLD.user_id, OLD.expires_at);"
+)
+
+TRIGGERS: Final = {
+    "holdfast_new_row": f"AFTER INSERT ON sessions BEGIN {_NEW} END",
+    "holdfast_gone_row": f"AFTER DELETE ON sessions BEGIN {_GONE} END",
+    "holdfast_moved_row": "AFTER UPDATE OF session_id ON sessions WHEN OLD.session_id IS NOT NEW.session_id "
+    f"BEGIN {_GONE} {_NEW} END",
+    "holdfast_user_row": f"AFTER UPDATE OF user_id ON sessions WHEN OLD.user_id IS NOT NEW.user_id BEGIN {_NEW} END",
+}
+"""By name. `REPLACE` fires the first one only, which is enough: the row is looked at either way."""
+
+
+def install(driver: sqlite3.Connection) -> bool:
+    """Make what is missing, within the transaction that has begun; whether triggers were missing.
+
+    Then rows may have come and gone unnoticed: the caller has to look at all of them.
+    """
+    for statement in TABLES:
+        driver.execute(statement)
+    present = {name for (name,) in driver.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+    missing = TRIGGERS.keys() - present
+    for name in missing:
+        driver.execute(f"CREATE TRIGGER {name} {TRIGGERS[name]}")
+    return bool(missing)

@@ -1,0 +1,201 @@
+"""The one thread and connection by which a process reads and writes a legacy file.
+
+Reads too: whatever is asked, the rows that the old application has written meanwhile get their ids first. The old
+application takes no part in our turns. It waits for a lock by looking now and then, by default for five seconds, so
+each batch is short, and after it the file is left alone for as long as the batch took.
+"""
+
+import logging
+import os
+import sqlite3
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from holdfast.legacy import statements
+from holdfast.legacy.adoption import CHUNK
+from holdfast.legacy.reading import Reader, as_text
+from holdfast.legacy.sessions import LegacySessions
+from holdfast.legacy.tables import install
+from holdfast.sessions.clock import Clock
+from holdfast.sessions.errors import StoreRefused
+from holdfast.sessions.policy import Policy
+from holdfast.sessions.session import Record
+from holdfast.sessions.store import Key
+from holdfast.sql.failures import Kind, NotDone, kind_of
+from holdfast.sql.joiner import Batch
+from holdfast.sql.writer import FileWriter, Write, identity
+
+Answer = TypeVar("Answer")
+
+_BUSY_MILLISECONDS: Final = 500
+_OPENING_SECONDS: Final = 30.0
+_SHORTEST_REST_SECONDS: Final = 0.001
+_LONGEST_REST_SECONDS: Final = 0.05
+_UNTIL: Final = struct.Struct("d")
+
+log = logging.getLogger("holdfast.legacy")
+
+
+class LegacyWriter(FileWriter):
+    """The writer of a legacy store."""
+
+    def __init__(self, path: Path, reader: Reader, policy: Policy, clock: Clock) -> None:
+        """Prepare it; `open` connects."""
+        super().__init__(path)
+        self._reader = reader
+        self._policy = policy
+        self._clock = clock
+        self._file: tuple[int, int] | None = None
+        self._schema_version = -1
+        self._seen = -1
+        self.sessions: LegacySessions
+
+    def connect(self) -> str:
+        """Connect, changing nothing; the file's journal mode, which stays what it is."""
+        self._open_lock()
+        self._driver = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MILLISECONDS / 1000
+        )
+        self._file = identity(self._path)
+        self._driver.text_factory = as_text
+        self._driver.execute("PRAGMA synchronous = FULL")
+        self._driver.execute("PRAGMA mmap_size = 0").fetchall()
+        self.sessions = LegacySessions(self._driver, self._reader, self._policy, self._clock)
+        mode: str = self._driver.execute("PRAGMA journal_mode").fetchone()[0]
+        return mode
+
+    def adopt(self) -> None:
+        """Make Holdfast's own tables if they are missing, and give the rows that are there their ids."""
+        after = None if self._patiently(self._installed) else ""
+        while after is not None:
+            after = self._patiently(partial(self.sessions.adoption.walk, after))
+
+    def close(self) -> None:
+        """Let go of the file. Safe to repeat."""
+        if self._file is not None:
+            self._file = None
+            self._driver.close()
+        self.let_go_of_lock()
+
+    def write(self, batch: Batch[Write, Any]) -> list[Any]:
+        """See `FileWriter`. A heap of notes is taken up first, in transactions of its own."""
+        try:
+            while self.sessions.adoption.backlog() > CHUNK:
+                self._transaction(self.sessions.begin)
+        except sqlite3.Error as error:
+            raise NotDone(kind_of(error), error) from error
+        return super().write(batch)
+
+    def has_news(self) -> bool:
+        """Whether another connection has committed since the last time that this was asked. Takes no lock."""
+        (version,) = self._driver.execute("PRAGMA data_version").fetchone()
+        seen, self._seen = self._seen, version
+        return bool(version != seen)
+
+    def probe(self, _: Connection, __: bool) -> None:
+        """A write that must reach the disk."""
+        self._driver.execute("UPDATE holdfast_control SET probes = probes + 1 WHERE id = 1")
+
+    def refuse_replaced(self) -> None:
+        """See `FileWriter`."""
+        if identity(self._path) != self._file:
+            raise StoreRefused(
+                f"{self._where} was replaced or deleted while it was open; stop all processes that use it, put the "
+                "right file in place and start again"
+            )
+
+    def _answers(self, writes: Sequence[Write]) -> list[Any]:
+        self._mend()
+        self.sessions.begin()
+        activities = Counter(write for write in writes if isinstance(write, bytes | UUID))
+        touched: dict[Key, Record | Exception | None] = {}
+        answers: list[Any] = []
+        for write in writes:
+            if not isinstance(write, bytes | UUID):
+                answers.append(self._alone(write))
+                continue
+            if write not in touched:
+                touched[write] = self._alone(self._touching(write, activities[write]))
+            answers.append(touched[write])
+        return answers
+
+    def _touching(self, key: Key, activities: int) -> Callable[[Connection, bool], Record | None]:
+        return lambda _, __: self.sessions.touch(key, activities)
+
+    def _mend(self) -> None:
+        """Put the triggers back if somebody has made the table anew, and look at all its rows then."""
+        (version,) = self._driver.execute("PRAGMA schema_version").fetchone()
+        if version == self._schema_version:
+            return
+        if install(self._driver):
+            log.warning("%s had its triggers taken away; they are back, and all its rows are looked at", self._where)
+            self._driver.execute(statements.EVERY_ROW)
+            self._driver.execute(statements.ORPHANS)
+        # A transaction that is rolled back takes the change with it: then the number differs again, and this is redone.
+        (self._schema_version,) = self._driver.execute("PRAGMA schema_version").fetchone()
+
+    def _installed(self) -> bool:
+        (present,) = self._driver.execute(
+            "SELECT count(*) FROM sqlite_master WHERE name = 'holdfast_control' AND type = 'table'"
+        ).fetchone()
+        missing = install(self._driver)
+        if present and missing:
+            # Taken away while no Holdfast was there to see it: all rows are to be looked at.
+            self._driver.execute("UPDATE holdfast_control SET adopted = 0 WHERE id = 1")
+        (self._schema_version,) = self._driver.execute("PRAGMA schema_version").fetchone()
+        (adopted,) = self._driver.execute("SELECT adopted FROM holdfast_control WHERE id = 1").fetchone()
+        return bool(adopted)
+
+    def _patiently(self, work: Callable[[], Answer]) -> Answer:
+        """Do it in a transaction, however often others are in the way."""
+        limit = time.monotonic() + _OPENING_SECONDS
+        while True:
+            try:
+                return self._transaction(work)
+            except (sqlite3.Error, NotDone) as error:
+                if kind_of(error) is not Kind.RETRY or time.monotonic() > limit:
+                    raise
+
+    def _transaction(self, work: Callable[[], Answer]) -> Answer:
+        with self._turn():
+            self._driver.execute("BEGIN IMMEDIATE")
+            try:
+                answer = work()
+                self._driver.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+            return answer
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """See `FileWriter`. Turns of all our processes together leave the file alone for half of the time."""
+        with super()._turn():
+            now = time.monotonic()
+            until = self._left_alone_until()
+            if now < until < now + 2 * _LONGEST_REST_SECONDS:
+                time.sleep(until - now)
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                ended = time.monotonic()
+                rest = min(max(ended - began, _SHORTEST_REST_SECONDS), _LONGEST_REST_SECONDS)
+                with suppress(OSError):
+                    os.pwrite(self._lock, _UNTIL.pack(ended + rest), 0)
+
+    def _left_alone_until(self) -> float:
+        """In the lock's file, where the next process finds it. The clock is the machine's, the same for all."""
+        with suppress(OSError, struct.error):
+            until: float = _UNTIL.unpack(os.pread(self._lock, _UNTIL.size, 0))[0]
+            return until
+        return 0.0
