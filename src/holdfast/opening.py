@@ -28,7 +28,7 @@ def open_store(address: str | os.PathLike[str] | None, options: StoreOptions) ->
             from holdfast.legacy.store import LegacyStore
             from holdfast.legacy.zone import zone_named
 
-            return LegacyStore(parsed, options, zone_named(None))
+            return LegacyStore(parsed, options, zone_named(options.legacy_tz))
     return store_at(address, options)
 
 

@@ -35,13 +35,13 @@ class OldSessionManager:
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path)
 
-    def _run(self, statement: str, *values: Any) -> sqlite3.Cursor:
+    def _run(self, statement: str, *values: Any) -> tuple[list[tuple[Any, ...]], int]:
+        """What it answers, and how many rows it changed."""
         connection = self._connect()
         try:
             with connection:
                 cursor = connection.execute(statement, values)
-                cursor.rows = cursor.fetchall()  # type: ignore[attr-defined]  # kept past the connection
-                return cursor
+                return cursor.fetchall(), cursor.rowcount
         finally:
             connection.close()
 
@@ -68,28 +68,27 @@ class OldSessionManager:
 
     def get_session(self, token: str) -> tuple[Any, ...] | None:
         """The row of a live session."""
-        cursor = self._run("SELECT * FROM sessions WHERE session_id = ?", token)
-        row: tuple[Any, ...] | None = next(iter(cursor.rows), None)  # type: ignore[attr-defined]  # as above
+        rows, _ = self._run("SELECT * FROM sessions WHERE session_id = ?", token)
+        row = next(iter(rows), None)
         return row if row is not None and datetime.fromisoformat(row[4]) > local_now() else None
 
     def delete_session(self, token: str) -> bool:
         """Whether there was a row."""
-        return self._run("DELETE FROM sessions WHERE session_id = ?", token).rowcount > 0
+        return self._run("DELETE FROM sessions WHERE session_id = ?", token)[1] > 0
 
     def extend_session(self, token: str, hours: float = 24) -> bool:
         """Move the expiry to so many hours from now."""
         expires_at = text(local_now() + timedelta(hours=hours))
-        return self._run("UPDATE sessions SET expires_at = ? WHERE session_id = ?", expires_at, token).rowcount > 0
+        return self._run("UPDATE sessions SET expires_at = ? WHERE session_id = ?", expires_at, token)[1] > 0
 
     def cleanup_expired_sessions(self) -> int:
         """How many rows went."""
-        return self._run("DELETE FROM sessions WHERE expires_at < ?", text(local_now())).rowcount
+        return self._run("DELETE FROM sessions WHERE expires_at < ?", text(local_now()))[1]
 
     def get_active_session_count(self) -> int:
         """How many are live."""
-        cursor = self._run("SELECT count(*) FROM sessions WHERE expires_at > ?", text(local_now()))
-        (count,) = cursor.rows[0]  # type: ignore[attr-defined]  # as above
-        return int(count)
+        rows, _ = self._run("SELECT count(*) FROM sessions WHERE expires_at > ?", text(local_now()))
+        return int(rows[0][0])
 
 
 def local_now() -> datetime:
@@ -119,9 +118,11 @@ def main(path: str, shared: list[str], seconds: float, seed: int) -> None:
     made: list[str] = []
     ended: list[str] = []
     errors: list[str] = []
+    longest = 0.0
     until = time.monotonic() + seconds
     print("ready", flush=True)  # noqa: T201 - its answer
     while time.monotonic() < until:
+        began = time.monotonic()
         try:
             step = chance.random()
             if step < 0.1:
@@ -136,7 +137,8 @@ def main(path: str, shared: list[str], seconds: float, seed: int) -> None:
                 counted[token] += old.validate_session(token)
         except sqlite3.Error as error:
             errors.append(str(error))
-    print(json.dumps({"counted": counted, "made": made, "ended": ended, "errors": errors}))  # noqa: T201 - as above
+        longest = max(longest, time.monotonic() - began)
+    print(json.dumps({"counted": counted, "made": made, "ended": ended, "errors": errors, "longest": longest}))  # noqa: T201 - as above
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ each batch is short, and after it the file is left alone for as long as the batc
 
 import logging
 import os
+import random
 import sqlite3
 import struct
 import time
@@ -37,6 +38,7 @@ from holdfast.sql.writer import FileWriter, Write, identity
 Answer = TypeVar("Answer")
 
 _BUSY_MILLISECONDS: Final = 500
+_LOOK_SECONDS: Final = (0.0005, 0.002)
 _OPENING_SECONDS: Final = 30.0
 _SHORTEST_REST_SECONDS: Final = 0.001
 _LONGEST_REST_SECONDS: Final = 0.05
@@ -165,9 +167,28 @@ class LegacyWriter(FileWriter):
                 if kind_of(error) is not Kind.RETRY or time.monotonic() > limit:
                     raise
 
+    def _statement(self, text: str) -> None:
+        """See `FileWriter`. Waits for the write lock by looking often, where SQLite would look ever less often.
+
+        The old application's processes let go of it for moments only, and one batch of ours serves many callers.
+        """
+        limit = time.monotonic() + _BUSY_MILLISECONDS / 1000
+        self._driver.execute("PRAGMA busy_timeout = 0").fetchall()
+        try:
+            while True:
+                try:
+                    super()._statement(text)
+                    return
+                except NotDone as error:
+                    if error.kind is not Kind.RETRY or time.monotonic() > limit:
+                        raise
+                time.sleep(random.uniform(*_LOOK_SECONDS))  # noqa: S311 - jitter, no secret
+        finally:
+            self._driver.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchall()
+
     def _transaction(self, work: Callable[[], Answer]) -> Answer:
         with self._turn():
-            self._driver.execute("BEGIN IMMEDIATE")
+            self._statement("BEGIN IMMEDIATE")
             try:
                 answer = work()
                 self._driver.execute("COMMIT")

@@ -75,6 +75,9 @@ class StoreOptions:
     """
     strict_sqlite: bool = False
     """Whether a SQLite library with the WAL-reset race is refused instead of warned about."""
+    legacy_tz: str | None = None
+    """The zone, by IANA name, in whose local times an application's own SQLite table is written; `None` means this
+    machine's. Of no account for other stores."""
     follows: bool = False
     """Whether the store is one of the two of a move: then it opens although the other one may hold the authority."""
 
