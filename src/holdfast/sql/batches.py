@@ -12,10 +12,12 @@ from sqlalchemy import (
     ClauseElement,
     ColumnElement,
     CompoundSelect,
+    FromClause,
     LargeBinary,
     Select,
     Subquery,
     Text,
+    Update,
     Uuid,
     bindparam,
     column,
@@ -68,11 +70,13 @@ def joined_touch(tables: Tables, statements: Statements, policy: Policy, *, by_i
     """Count the activities of many live sessions, named by digest or by id.
 
     `keys` are distinct, `activities` says how many callers each one has, `limit` is their number. The live rows are
-    locked in order of id, which rotation does not change, before any is written: without that, batches deadlock with
-    each other. Answers the key asked for, then the columns of a `Record`.
+    locked in order of id, which rotation does not change: without that, batches deadlock with each other. Answers the
+    key asked for, then the columns of a `Record`.
     """
     build = _Touch(tables, statements, policy, by_id=by_id)
-    return JoinedTouch(build.touch(skip_locked=False), build.touch(skip_locked=True), build.live())
+    # Within the grace two digests may mean one row, so that it has to be locked before it is known what was asked.
+    waiting = build.touch(skip_locked=False) if build.in_grace else build.touch_in_order()
+    return JoinedTouch(waiting, build.touch(skip_locked=True), build.live())
 
 
 class _Touch:
@@ -83,11 +87,28 @@ class _Touch:
         self._statements = statements
         self._by_id = by_id
         # Within the grace a session has two digests, but never two ids.
-        self._in_grace = bool(policy.rotation_grace) and not by_id
+        self.in_grace = bool(policy.rotation_grace) and not by_id
         self._key: TypeEngine[Any] = Uuid() if by_id else LargeBinary()
 
-    def touch(self, *, skip_locked: bool) -> Joined:
+    def touch_in_order(self) -> Joined:
+        """Each row is locked by its own update, one by one in order of id: less work than locking all of them first.
+
+        The order is that of the rows it is given, because a nested loop keeps it; the lanes allow no other join. Each
+        row is looked up again once its turn has come: meanwhile it may have been rotated, or have ended.
+        """
         sessions = self._sessions
+        asked = self._asked(in_order=self._by_id).subquery("asked")
+        given: FromClause = asked
+        found = sessions.c.id == asked.c.key
+        if not self._by_id:
+            opened = self._opened(asked).where(self._statements.live).order_by(sessions.c.id)
+            given = opened.cte("opened").prefix_with("MATERIALIZED")
+            found = sessions.c.digest == given.c.key
+        touched = self._update(given.c.activities).where(found, self._statements.live)
+        return _compiled(touched.returning(given.c.key, *self._statements.record))
+
+    def _asked(self, *, in_order: bool) -> Select[Any]:
+        """What was asked: keys, and how many callers each one has."""
         given = (
             func.unnest(bindparam("keys", type_=ARRAY(self._key)), bindparam("activities", type_=ARRAY(BigInteger)))
             .table_valued(column("key", self._key), column("activities", BigInteger))
@@ -95,24 +116,30 @@ class _Touch:
         )
         # A limit that is not known when the plan is made counts as a tenth of ten rows: for one row the planner takes
         # the unique index, whatever it believes about the size of the table, and its plan is right at any size.
-        asked = select(given.c.key, given.c.activities).limit(bindparam("limit")).subquery("asked")
+        asked = select(given.c.key, given.c.activities).limit(bindparam("limit"))
+        return asked.order_by(given.c.key) if in_order else asked
+
+    def _update(self, activities: ColumnElement[int]) -> Update:
+        sessions = self._sessions
+        return update(sessions).values(
+            request_count=sessions.c.request_count + activities,
+            last_activity=later_of(sessions.c.last_activity, self._statements.now),
+        )
+
+    def touch(self, *, skip_locked: bool) -> Joined:
+        """Lock all rows in order of id, then update them."""
+        sessions = self._sessions
+        asked = self._asked(in_order=False).subquery("asked")
         locked = self._locked(asked, skip_locked=skip_locked)
         # Within the grace a session may be asked for by two digests at once, but a row is updated once.
         summed = (
             select(locked.c.id, func.sum(locked.c.activities).label("activities")).group_by(locked.c.id).cte("summed")
-            if self._in_grace
+            if self.in_grace
             else locked
         )
-        touched = (
-            update(sessions)
-            # Live a moment ago, and locked since: nobody can have ended it in between.
-            .where(sessions.c.id == summed.c.id)
-            .values(
-                request_count=sessions.c.request_count + summed.c.activities,
-                last_activity=later_of(sessions.c.last_activity, self._statements.now),
-            )
-        )
-        if not self._in_grace:
+        # Live a moment ago, and locked since: nobody can have ended it in between.
+        touched = self._update(summed.c.activities).where(sessions.c.id == summed.c.id)
+        if not self.in_grace:
             return _compiled(touched.returning(locked.c.key, *self._statements.record))
         rows = touched.returning(*self._statements.record).cte("touched")
         return _compiled(select(locked.c.key, *rows.c).join_from(locked, rows, rows.c.id == locked.c.id))
@@ -126,7 +153,7 @@ class _Touch:
     def _locked(self, asked: Subquery, *, skip_locked: bool) -> CTE:
         """The live sessions that the asked keys open, locked, each with what was asked of it."""
         sessions = self._sessions
-        if not self._in_grace:
+        if not self.in_grace:
             return (
                 self._opened(asked)
                 .where(self._statements.live)
@@ -163,7 +190,7 @@ class _Touch:
         if self._by_id:
             return select(sessions.c.id, *asked.c).join_from(asked, sessions, sessions.c.id == asked.c.key)
         opens = self._statements.opens
-        if not self._in_grace:
+        if not self.in_grace:
             return select(sessions.c.id, *asked.c).join_from(asked, sessions, opens(asked.c.key))
         found = self._found(asked).subquery("found")
         return select(*found.c).join_from(found, sessions, sessions.c.id == found.c.id).where(opens(found.c.key))
