@@ -43,11 +43,15 @@ class Killer:
     def __exit__(self, *error: object) -> None:
         self._process.communicate(timeout=30)
 
-    def run(self, what: str, *arguments: str, at: int | None = None, limit: int | None = None, **more: Any) -> Ended:
-        """Run `backup`, `restore` or `prune`; die at the step with a number; write no file longer than a limit."""
+    def run(self, what: str, *arguments: str, at: int | None = None, **more: Any) -> Ended:
+        """Run `backup`, `restore` or `prune`.
+
+        `at` is the number of the step to die at, `after` so many seconds; no file grows longer than `limit`.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"what": what, "arguments": arguments, "at": at, "limit": limit, "more": more}
+        more = {"after": None, "limit": None, **more}
+        order = {"what": what, "arguments": arguments, "at": at, **more}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return Ended(**json.loads(self._process.stdout.readline()))
@@ -72,12 +76,14 @@ def _child(order: dict[str, Any], report: int) -> None:
 
     if order["limit"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
+    if order["after"] is not None:
+        # Nobody handles the signal: the system ends the process where it is.
+        signal.setitimer(signal.ITIMER_REAL, order["after"])
     match order["what"], order["arguments"]:
         case "backup", [address, folder]:
             asyncio.run(take(parse_address(address), StoreOptions(), Path(folder), tell))
         case "restore", [address, folder, source]:
-            wishes = Wishes(**order["more"])
-            asyncio.run(restore(parse_address(address), StoreOptions(), Path(source), Path(folder), wishes, tell))
+            asyncio.run(restore(parse_address(address), StoreOptions(), Path(source), Path(folder), Wishes(), tell))
         case "prune", [folder]:
             prune(Path(folder), timedelta(0), tell=tell)
 

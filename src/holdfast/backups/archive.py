@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ def refuse_full(directory: Path, needed: int) -> None:
 def refuse_open(path: Path) -> None:
     """Raise `StoreRefused` for what others may change: they could put sessions of their own into it."""
     found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise StoreRefused(f"{path} is a symbolic link; give the path of what it leads to")
     if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o022:
         raise StoreRefused(f"others than the owner may change {path}; own it, and take it from them with `chmod go-w`")
 
