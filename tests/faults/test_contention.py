@@ -123,6 +123,9 @@ async def test_the_schema_changes_under_load(database: str, facts: Truth) -> Non
     async with opened(database, deadline=5.0) as manager:
         load = Load(manager)
         await load.prepare()
+        # Nobody can change the type of a column that a view shows.
+        for view in VIEWS:
+            await facts.run(f"DROP VIEW {view}")
         async with load.running(callers=5):
             for number in range(5):
                 await load.answers(20)
