@@ -4,6 +4,7 @@ import asyncio
 
 import asyncpg
 
+from holdfast.sql.views import VIEWS
 from tests.faults.bench import DEADLINE, SLACK, Timed, Truth, opened, row_locked, settled
 from tests.faults.load import Load
 from tests.support.polling import eventually
