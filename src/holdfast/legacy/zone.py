@@ -16,7 +16,9 @@ def zone_named(name: str | None) -> ZoneInfo:
     try:
         return ZoneInfo(chosen)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise InvalidArgument(f"there is no time zone {chosen!r}; give an IANA name such as Europe/Berlin") from error
+        raise InvalidArgument(
+            f"there is no time zone {chosen!r}; set HOLDFAST_LEGACY_TZ to an IANA name such as Europe/Berlin"
+        ) from error
 
 
 def _of_this_machine() -> str:
@@ -25,5 +27,13 @@ def _of_this_machine() -> str:
     named = named.removeprefix(":")
     if named:
         return named
-    target = str(_LOCALTIME.resolve())
-    return target.partition("/zoneinfo/")[2] or "UTC"
+    if not _LOCALTIME.exists():
+        # What the system's own library takes then.
+        return "UTC"
+    name = str(_LOCALTIME.resolve()).partition("/zoneinfo/")[2]
+    if not name:
+        raise InvalidArgument(
+            f"{_LOCALTIME} does not say which time zone it is; set HOLDFAST_LEGACY_TZ to the one whose local times the "
+            "old application writes, by its IANA name such as Europe/Berlin"
+        )
+    return name

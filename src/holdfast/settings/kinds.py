@@ -7,6 +7,7 @@ from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 Network = IPv4Network | IPv6Network
 
@@ -92,6 +93,13 @@ def _printable(text: str) -> str:
     return text
 
 
+def _zone(text: str) -> str:
+    try:
+        return ZoneInfo(text).key
+    except (ZoneInfoNotFoundError, OSError) as error:
+        raise ValueError from error
+
+
 def _path(text: str) -> Path:
     return Path(_printable(text))
 
@@ -137,6 +145,7 @@ def _origins(text: str) -> tuple[str, ...]:
 FLAG: Final = Kind("true or false", _flag)
 ADDRESS: Final = Kind("an address such as postgresql://user:password@host/name or sqlite:///path", _address)
 PATH: Final = Kind("a path", _path)
+ZONE: Final = Kind("an IANA name such as Europe/Berlin", _zone)
 IDENTIFIER: Final = Kind("a plain SQL name: letters, digits and _, at most 63", _identifier)
 HOST: Final = Kind("an address or a host name", _printable)
 CREDENTIALS: Final = Kind(

@@ -20,6 +20,7 @@ from holdfast.settings.kinds import (
     NETWORKS,
     ORIGINS,
     PATH,
+    ZONE,
     Kind,
     Network,
     number,
@@ -184,6 +185,14 @@ class Settings:
             "HOLDFAST_STRICT_SQLITE",
             FLAG,
             "Refuse a SQLite library that has the WAL-reset race instead of warning about it.",
+        ),
+    )
+    legacy_tz: str | None = field(
+        default=None,
+        metadata=_set_by(
+            "HOLDFAST_LEGACY_TZ",
+            ZONE,
+            "In whose local times an application's own table is written; not set: this machine's.",
         ),
     )
     host: str = field(
@@ -409,6 +418,7 @@ class Settings:
             pooled=self.pooled,
             listen=self.listen_url,
             strict_sqlite=self.strict_sqlite,
+            legacy_tz=self.legacy_tz,
         )
 
     def manager(self, store: Store | None = None, clock: Clock | None = None) -> SessionManager:
