@@ -103,4 +103,6 @@ class Adoption:
 
 def as_user(value: Any) -> str | None:
     """A legacy user id that can be one of Holdfast's; `None` for one that cannot, and for none."""
+    if isinstance(value, int | float):
+        return str(value)
     return value if isinstance(value, str) and "\0" not in value else None

@@ -130,9 +130,8 @@ class LegacySessions:
         token = getattr(record.digest, "token", None)
         if token is None:
             raise InvalidArgument("a legacy table keeps tokens in clear: a session there needs its token")
-        text = self._reader.text
-        now = text.begun(self.now)
-        values = (token, record.user_id, record.metadata, now, text.expiry(self.now + self._policy.lifetime), now)
+        now, expiry = self._reader.text(self.now), self._reader.expiry(self.now + self._policy.lifetime)
+        values = (token, record.user_id, record.metadata, now, expiry, now)
         # Its id first: the trigger's note then finds nothing left to do.
         self._driver.execute(statements.ADOPT, (token, record.id.hex, bytes(record.digest), as_user(record.user_id)))
         self._driver.execute(statements.CREATE, values)
@@ -161,7 +160,7 @@ class LegacySessions:
             return None
         record = found.record
         count, activity = record.request_count + activities, max(record.last_activity, self.now)
-        self._driver.execute(statements.TOUCH, (count, self._reader.text.activity(activity), found.session_id))
+        self._driver.execute(statements.TOUCH, (count, self._reader.text(activity), found.session_id))
         return record._replace(request_count=count, last_activity=activity)
 
     def get(self, key: Key) -> Record | None:
@@ -179,7 +178,7 @@ class LegacySessions:
             wished = min(wished, found.record.created_at + self._policy.max_lifetime)
         if wished <= found.record.expires_at:
             return found.record.expires_at
-        self._driver.execute(statements.EXTEND, (self._reader.text.expiry(wished), found.session_id))
+        self._driver.execute(statements.EXTEND, (self._reader.expiry(wished), found.session_id))
         extended = self._one(statements.BY_ID, found.record.id.hex)
         return None if extended is None else extended.record.expires_at
 
@@ -283,7 +282,7 @@ class LegacySessions:
 
     def count_live(self) -> int:
         """See `Store`. Rows in the usual form are counted by SQLite, the others one by one."""
-        text = self._reader.text.steady(self.now)
+        text = self._reader.steady(self.now)
         if text is None or self._policy.idle_timeout is not None:
             return self._count(statements.ALL)
         plain: int = self._driver.execute(statements.COUNT_PLAIN, (text,)).fetchone()[0]
@@ -331,11 +330,11 @@ class LegacySessions:
         return [self._ended(found, self._ran_out(found.record)[0]) for found in self._due(limit)]
 
     def _due(self, limit: int) -> list[Found]:
-        text, idle = self._reader.text.no_earlier(self.now), self._policy.idle_timeout
+        text, idle = self._reader.no_earlier(self.now), self._policy.idle_timeout
         if idle is None:
             rows = self._driver.execute(statements.DUE, (text,))
         else:
-            values = (text, self._reader.text.no_earlier(self.now - idle))
+            values = (text, self._reader.no_earlier(self.now - idle))
             rows = self._driver.execute(statements.DUE_OR_IDLE, values)
         return list(_first(limit, (f for row in rows if (f := self._found(row)) and not self._is_live(f.record))))
 

@@ -34,17 +34,19 @@ DUE: Final = f"{_ROWS} WHERE s.expires_at <= ? ORDER BY s.expires_at"
 DUE_OR_IDLE: Final = f"{_ROWS} WHERE s.expires_at <= ? OR s.last_activity <= ? ORDER BY s.expires_at"
 """As `DUE`, and those whose activity is not after another local time."""
 
-_CANONICAL: Final = (
-    "(typeof({0}) = 'text' AND length({0}) IN (19, 26) AND "
-    "{0} GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*')"
+# As the old application writes a time: what SQLite makes of it is what is there already. Adding nothing makes it
+# look at the calendar, which has no 30 February.
+_PLAIN: Final = (
+    "(s.user_id IS i.user_id AND typeof(s.expires_at) = 'text' AND length(s.expires_at) IN (19, 26) "
+    "AND substr(s.expires_at, 20, 1) IN ('', '.') "
+    "AND strftime('%Y-%m-%d %H:%M:%S', s.expires_at, '+0 days') = substr(s.expires_at, 1, 19))"
 )
-_PLAIN: Final = f"(s.user_id IS i.user_id AND {_CANONICAL.format('s.expires_at')})"
 COUNT_PLAIN: Final = (
     "SELECT count(*) FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "  # noqa: S608 - as above
     f"WHERE {_PLAIN} AND s.expires_at > ?"
 )
 """How many sessions in the usual form run out after a local time. Texts of that form compare as the times do."""
-NOT_PLAIN: Final = f"{_ROWS} WHERE NOT {_PLAIN}"
+NOT_PLAIN: Final = f"{_ROWS} WHERE {_PLAIN} IS NOT 1"
 """The sessions that only a closer look can tell about."""
 ALL: Final = _ROWS
 """Every session: for an hour in which local times do not compare as instants do, and for idle timeouts."""
