@@ -45,7 +45,7 @@ async def test_there_and_back(place: Place, tmp_path: Path) -> None:
 def test_json(file_place: Place, tmp_path: Path) -> None:
     """Programs get one object each."""
     taken = json.loads(run("db", "backup", "--json", folder=tmp_path, **variables(file_place)).stdout)
-    assert set(taken) == {"path", "kind", "revision", "store_id", "taken_at", "rows"}
+    assert set(taken) == {"path", "kind", "revision", "store_id", "authority", "taken_at", "rows"}
     assert taken["kind"] == "sqlite"
     restored = run("db", "restore", taken["path"], "--yes", "--json", folder=tmp_path, **variables(file_place))
     assert json.loads(restored.stdout)["brought_back"] == 0
@@ -59,6 +59,8 @@ def test_exit_codes(file_place: Place, tmp_path: Path) -> None:
     path = run("db", "backup", folder=tmp_path, **given).stdout.strip()
     unasked = run("db", "restore", path, folder=tmp_path, **given)
     assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
+    missing = run("db", "restore", "nowhere.holdfast", "--yes", folder=tmp_path, **given)
+    assert (missing.returncode, "there is no backup" in missing.stderr) == (3, True)
     flip(Path(path))
     for arguments, sentence in (
         (("restore", path, "--yes"), "is damaged"),

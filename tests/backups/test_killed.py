@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast import SessionManager
 from holdfast.backups.archive import read, verify
 from holdfast.sessions.errors import StoreRefused
 from tests.backups.conftest import Place
@@ -26,17 +27,20 @@ async def filled(place: Place) -> list[str]:
 async def change(place: Place, tokens: list[str]) -> None:
     """What happens after the backup: other metadata, and another end."""
     async with place.manager() as sessions:
-        for token in tokens[2:]:
-            await sessions.update_metadata(token, {"n": 2})
+        await set_numbers(sessions, tokens)
         await sessions.delete_session(tokens[1])
 
 
-async def numbers(place: Place, tokens: list[str]) -> set[object]:
+async def numbers(sessions: SessionManager, tokens: list[str]) -> set[object]:
     """What the live sessions know, after it was seen that the store takes writes and that the ended ones are ended."""
-    async with place.manager() as sessions:
-        found = [await sessions.validate_session(token) for token in tokens]
-        assert found[:2] == [None, None]
-        return {session.metadata["n"] for session in found[2:] if session is not None}
+    found = await asyncio.gather(*(sessions.validate_session(token) for token in tokens))
+    assert found[:2] == [None, None]
+    return {session.metadata["n"] for session in found[2:] if session is not None}
+
+
+async def set_numbers(sessions: SessionManager, tokens: list[str]) -> None:
+    """Give those that live the number 2."""
+    await asyncio.gather(*(sessions.update_metadata(token, {"n": 2}) for token in tokens[2:]))
 
 
 def trusted(place: Place) -> list[Path]:
@@ -69,19 +73,20 @@ async def test_a_restore_killed_at_every_step(place: Place, killer: Killer) -> N
     tokens = await filled(place)
     made = (await place.backup()).path
     await change(place, tokens)
-    steps = killer.run("restore", place.address, str(place.folder), str(made)).steps
-    assert {"checked", "published", "loaded", "metadata_restored", "merged", "committed"} <= set(steps)
-    assert await numbers(place, tokens) == {1}
-    for at, step in enumerate(steps):
-        async with place.manager() as sessions:
-            for token in tokens[2:]:
-                await sessions.update_metadata(token, {"n": 2})
-        ended = killer.run("restore", place.address, str(place.folder), str(made), at=at)
-        assert ended.killed, ended
-        assert await numbers(place, tokens) == ({1} if step == "committed" else {2}), step
-        trusted(place)
-    assert killer.run("restore", place.address, str(place.folder), str(made)).error is None
-    assert await numbers(place, tokens) == {1}
+    arguments = ("restore", place.address, str(place.folder), str(made))
+    # One server, open throughout.
+    async with place.manager() as sessions:
+        steps = (await asyncio.to_thread(killer.run, *arguments)).steps
+        assert {"checked", "published", "loaded", "metadata_restored", "merged", "committed"} <= set(steps)
+        assert await numbers(sessions, tokens) == {1}
+        for at, step in enumerate(steps):
+            await set_numbers(sessions, tokens)
+            ended = await asyncio.to_thread(killer.run, *arguments, at=at)
+            assert ended.killed, ended
+            assert await numbers(sessions, tokens) == ({1} if step == "committed" else {2}), step
+            trusted(place)
+        assert (await asyncio.to_thread(killer.run, *arguments)).error is None
+        assert await numbers(sessions, tokens) == {1}
 
 
 @pytest.mark.parametrize("damaged", [True, False])
@@ -106,13 +111,15 @@ async def test_a_replacement_killed_at_every_step(file_place: Place, killer: Kil
         ended = killer.run("restore", place.address, str(place.folder), str(made), at=at)
         assert ended.killed, ended
         if step == "replaced":
-            assert await numbers(place, tokens) == set(), step
+            async with place.manager() as sessions:
+                assert await numbers(sessions, tokens) == set(), step
         elif place.path.exists():
             with pytest.raises(StoreRefused, match="damaged or not a SQLite database"):
                 await place.manager().open()
         again = killer.run("restore", place.address, str(place.folder), str(made))
         assert again.error is None, (step, again)
-        assert await numbers(place, tokens) == set(), step
+        async with place.manager() as sessions:
+            assert await numbers(sessions, tokens) == set(), step
     assert list(place.path.parent.glob(".*")) == []
 
 
@@ -126,18 +133,17 @@ async def test_killed_at_any_moment(place: Place, killer: Killer) -> None:
     made = (await place.backup()).path
     seconds = 2 * (time.monotonic() - begun)
     await change(place, tokens)
-    for _ in range(8):
-        killer.run("backup", place.address, str(place.folder), after=moments.uniform(0.001, seconds))
-        restored = killer.run(
-            "restore", place.address, str(place.folder), str(made), after=moments.uniform(0.001, 2 * seconds)
-        )
-        found = await numbers(place, tokens)
-        assert len(found) == 1
-        assert found == {1} or "committed" not in restored.steps
-        trusted(place)
-        async with place.manager() as sessions:
-            for token in tokens[2:]:
-                await sessions.update_metadata(token, {"n": 2})
+    common = (place.address, str(place.folder))
+    async with place.manager() as sessions:
+        for _ in range(8):
+            await asyncio.to_thread(killer.run, "backup", *common, after=moments.uniform(0.001, seconds))
+            after = moments.uniform(0.001, 2 * seconds)
+            restored = await asyncio.to_thread(killer.run, "restore", *common, str(made), after=after)
+            found = await numbers(sessions, tokens)
+            assert len(found) == 1
+            assert found == {1} or "committed" not in restored.steps
+            trusted(place)
+            await set_numbers(sessions, tokens)
 
 
 async def test_a_prune_killed_at_every_step(file_place: Place, killer: Killer) -> None:

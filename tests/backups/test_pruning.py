@@ -83,7 +83,8 @@ async def test_leftovers_go_after_a_day(file_place: Place) -> None:
     left, working = (each.rename(each.with_name(f"{each.name}.partial")) for each in (left, working))
     for each, hours in ((left, 25), (working, 23)):
         then = (NOW - timedelta(hours=hours)).timestamp()
-        os.utime(each, (then, then))
+        for path in (*each.iterdir(), each):
+            os.utime(path, (then, then))
     assert prune(file_place.folder, WEEK, now=NOW).leftovers == [left]
     assert list(file_place.folder.iterdir()) == [working]
 

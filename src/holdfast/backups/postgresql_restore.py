@@ -13,10 +13,12 @@ from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress
+from holdfast.sql.connections import for_this_transaction
 from holdfast.sql.listener import EVERYTHING, channel_of
 from holdfast.sql.tables import tables
 
 DATA: Final = "sessions.copy"
+_LOCK_MILLISECONDS: Final = "2000"
 
 
 async def restore(
@@ -72,7 +74,9 @@ async def _merge(
             raise StoreRefused(f"the backup {backup.path} is damaged: it has {rows} sessions; use another")
         await connection.execute(f"ANALYZE {RESTORED}")
         tell("loaded", rows)
-        # From here to the end writers wait, and readers do not.
+        # From here to the end writers wait, and readers do not. Behind a stranger's long transaction they would wait
+        # with us before we have done anything: that must not take long.
+        await connection.execute(for_this_transaction({"lock_timeout": _LOCK_MILLISECONDS}))
         await connection.execute(f"LOCK TABLE {place} IN SHARE ROW EXCLUSIVE MODE")
         await _refuse_changed(connection, options, inside)
         numbers: dict[str, int] = {}

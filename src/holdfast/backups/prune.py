@@ -91,8 +91,8 @@ def _is_good(backup: Backup) -> bool:
 def _leftovers(directory: Path, now: datetime, result: Pruned) -> None:
     for path in sorted(directory.iterdir()):
         if _LEFTOVER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            if now - changed > _LEFTOVER_AGE:
+            changed = max(each.stat().st_mtime for each in (path, *path.iterdir()))
+            if now - datetime.fromtimestamp(changed, UTC) > _LEFTOVER_AGE:
                 result.leftovers.append(path)
 
 

@@ -48,6 +48,26 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection to a file that others use, which reads and changes nothing.
+
+    Only where a program died while it wrote, without a log, the next to open the file has to undo its half of a
+    transaction first, as that program would have done.
+    """
+    for mode in ("ro", "rw"):
+        connection = connect(path, mode)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            connection.close()
+            code = getattr(error, "sqlite_errorname", "")
+            if mode == "rw" or code not in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY", "SQLITE_CANTOPEN"):
+                raise
+        else:
+            return connection
+    raise AssertionError  # pragma: no cover - the second attempt returns or raises
+
+
 def look_inside(connection: sqlite3.Connection) -> Inside:
     """What the file of a connection is."""
     now = connection.execute("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')").fetchone()[0]

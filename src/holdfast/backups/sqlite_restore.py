@@ -20,7 +20,7 @@ from typing import Final
 from holdfast.backups.archive import Backup, Tell, hashed, out_of_room, owner_only, refuse_full, sync
 from holdfast.backups.merging import RESTORED, Merged, MergeStatements
 from holdfast.backups.restoring import Restored, Wishes, is_known
-from holdfast.backups.sqlite_copy import Inside, connect, look_inside, named, refuse_damaged
+from holdfast.backups.sqlite_copy import Inside, connect, look_inside, named, open_to_read, refuse_damaged
 from holdfast.backups.take import take
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.store import StoreOptions
@@ -89,7 +89,7 @@ def _present(path: Path) -> tuple[Inside, int] | None:
         return None
     refuse_strange(path)
     try:
-        with closing(connect(path, "ro")) as connection:
+        with closing(open_to_read(path)) as connection:
             inside = look_inside(connection)
             refuse_damaged(connection, path)
             if not inside.tables or (inside.revision is not None and inside.authority is None):

@@ -41,7 +41,7 @@ def _take_sqlite(path: Path, directory: Path, tell: Tell) -> Backup:
     prepare_directory(directory, sqlite_copy.size_of(path))
     with (
         sqlite_copy.named(f"the backup of SQLite file {path} into {directory}"),
-        closing(sqlite_copy.connect(path, "ro")) as source,
+        closing(sqlite_copy.open_to_read(path)) as source,
     ):
         inside = sqlite_copy.look_inside(source)
         if not inside.tables:

@@ -12,7 +12,7 @@ import typer
 
 from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.environment import read_settings
-from holdfast.cli.exits import USAGE, complain, end
+from holdfast.cli.exits import DIFFERENT, USAGE, complain, end
 from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def backup(
     address = parse_address(settings.address())
     with Progress() as progress:
         made = asyncio.run(take(address, settings.store_options(), settings.backup_directory, progress))
+    if made.manifest.authority not in (None, "here"):
+        complain("this store does not accept writes, another one holds the authority: back that one up too")
     if as_json:
         typer.echo(json.dumps(_described(made)))
         return
@@ -91,6 +93,8 @@ def restore(
     address = parse_address(settings.address())
     if not backup.exists() and backup.name == str(backup):
         backup = settings.backup_directory / backup
+    if not backup.exists():
+        end(DIFFERENT, f"there is no backup {backup}")
     if not yes:
         if not sys.stdin.isatty():
             end(USAGE, "a restore changes the store; without a terminal to ask at, add --yes")
@@ -153,6 +157,7 @@ def _described(made: "Backup") -> dict[str, Any]:
         "kind": manifest.kind,
         "revision": manifest.revision,
         "store_id": manifest.store_id and str(manifest.store_id),
+        "authority": manifest.authority,
         "taken_at": manifest.taken_at.isoformat(),
         "rows": manifest.rows,
     }
