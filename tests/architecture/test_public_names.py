@@ -45,7 +45,7 @@ def test_the_verbs_of_the_manager() -> None:
     """The methods that the contract names, and no other public one."""
     verbs = {name for name in vars(holdfast.SessionManager) if not name.startswith("_")}
     assert verbs == {
-        "open", "close", "ping", "store", "open_store", "from_environment",
+        "open", "close", "ping", "store", "open_store", "from_environment", "observe", "load",
         "create_session", "validate_session", "get_session", "delete_session", "extend_session",
         "rotate_session", "update_metadata", "why_ended", "watch", "create_ticket", "redeem_ticket",
         "get_by_id", "validate_by_id", "extend_by_id", "update_metadata_by_id", "end_session", "list_sessions",
