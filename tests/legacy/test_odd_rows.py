@@ -1,14 +1,24 @@
 """One row of every kind that old applications left behind: nobody is logged out by it, and nothing crashes."""
 
+import json
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
+import pytest
+
+from holdfast.legacy.rows import Readable
+from holdfast.legacy.store import LegacyStore
 from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.store import StoreOptions
+from holdfast.sql.address import SqliteAddress
 from holdfast.testing.clock import MovableClock
 from tests.legacy.old_application import legacy_file, local_now, text
+from tests.legacy.row_cases import CASES
+from tests.legacy.row_cases import NOW as AT
 
 NOW = local_now()
 LATER = text(NOW + timedelta(hours=20))
@@ -139,3 +149,37 @@ async def test_nothing_is_left_alone_that_expires_later(tmp_path: Path, berlin: 
         await sessions.sweep()
         expired = [token for token, live, _ in written if live]
         assert len(rows(path)) == len(written) - (len(expired) - endless) - 1
+
+
+@pytest.mark.parametrize("zone", sorted({case.zone for case in CASES}))
+async def test_the_table_of_the_reference_holds_for_a_file(tmp_path: Path, zone: str) -> None:
+    """Every row of `docs/reference/legacy-rows.md`, in one file per zone: each is the session that the table says."""
+    path = legacy_file(tmp_path / "legacy.db")
+    expected: list[tuple[str, Readable]] = []
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for number, case in enumerate(CASES):
+            if case.zone != zone:
+                continue
+            row = case.row if case.column == "session_id" else case.row._replace(session_id=f"session-{number}")
+            if any(value is None for value in row[3:6]):
+                # The form has NOT NULL there.
+                continue
+            rowid = connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+            (stored,) = connection.execute("SELECT * FROM sessions WHERE rowid = ?", (rowid,))
+            outcome = case.outcome()
+            # SQLite makes texts of some numbers, and the other way round: then it is another kind's turn.
+            if stored == tuple(row) and isinstance(outcome, Readable) and outcome.expires_at > AT:
+                expected.append((row.session_id, outcome))
+    clock = MovableClock()
+    store = LegacyStore(SqliteAddress(path), StoreOptions(), ZoneInfo(zone))
+    async with SessionManager(store, clock=clock, sweep_interval=None) as sessions:
+        # Back, too: the clock of the table stands still.
+        clock.offset = AT - await sessions.ping()
+        for token, outcome in expected:
+            session = await sessions.get_session(token)
+            assert session is not None
+            assert (session.user_id, session.expires_at) == (outcome.user_id, outcome.expires_at)
+            assert (session.metadata, session.request_count) == (json.loads(outcome.metadata), outcome.request_count)
+            assert abs(session.created_at - outcome.created_at) < timedelta(minutes=1)
+        listed = {session.id for session in await sessions.list_sessions(limit=1000)}
+        assert await sessions.get_active_session_count() == len(listed) >= len(expected) > 0
