@@ -242,6 +242,18 @@ async def test_a_legacy_file_is_kept_as_it_is(tmp_path: Path) -> None:
     assert other.run("SELECT * FROM sessions") == place.run("SELECT * FROM sessions")
 
 
+async def test_a_move_under_way_begins_anew(file_place: Place) -> None:
+    """Promise 8: what replaces a lost file is not taken for its continuation by a move that followed it."""
+    file_place.run("CREATE TABLE holdfast_move (id INTEGER PRIMARY KEY, capture TEXT)")
+    file_place.run("INSERT INTO holdfast_move VALUES (1, 'one stretch of the log')")
+    made = await file_place.backup()
+    await file_place.restore(made.path)
+    assert file_place.run("SELECT capture FROM holdfast_move") == [["one stretch of the log"]]
+    file_place.lose()
+    await file_place.restore(made.path)
+    assert file_place.run("SELECT capture FROM holdfast_move") != [["one stretch of the log"]]
+
+
 @pytest.mark.parametrize("damage", ["text", "pages", "empty", "no control row"])
 async def test_a_damaged_file_is_replaced_and_kept(file_place: Place, damage: str) -> None:
     """F-48: it is moved aside whole, its log with it, and what comes in its place has nothing live."""

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from holdfast.backups.archive import Backup, Tell, hashed, out_of_room, owner_only, refuse_full, sync
 from holdfast.backups.merging import RESTORED, Merged, MergeStatements
@@ -163,6 +164,9 @@ def _finish(file: Path, wishes: Wishes, tell: Tell) -> Merged:
         connection.execute(statements.text(statements.forget_hooks))
         if not wishes.keep_sessions_live:
             connection.execute(statements.text(statements.end_everything))
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'holdfast_move'").fetchone() is not None:
+            # A move that was under way followed the lost file: it must not take this one's log for the rest of that.
+            connection.execute("UPDATE holdfast_move SET capture = ?", (str(uuid4()),))
         connection.execute("COMMIT")
         # All in one file, with no log beside it.
         connection.execute("PRAGMA journal_mode = DELETE").fetchall()
