@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from holdfast.sessions.errors import AuthorityMoved, StoreRefused
+from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from tests.backups.conftest import Place, edited
 from tests.conftest import MigratedDatabases
+from tests.support.fixtures import DatabaseFactory
 from tests.support.pooler import TransactionPooler
 
 
@@ -206,6 +208,26 @@ async def test_through_a_pooler(tmp_path: Path, migrated_database: MigratedDatab
             session = await sessions.get_session(new.token)
             assert session is not None
             assert (session.metadata, session.user_id) == (odd, "user\\N\\.")
+
+
+async def test_in_a_schema_of_its_own(tmp_path: Path, postgres_database: DatabaseFactory) -> None:
+    """PRODUCT 3: the tables may be in another schema, beside a `sessions` of the application's own."""
+    place = Place(postgres_database(), tmp_path / "backups", StoreOptions(schema="app"))
+    await schema.upgrade(place.address, place.options)
+    await asyncio.to_thread(place.run, "CREATE TABLE public.sessions (token text)", "CREATE TABLE app.orders (id int)")
+    async with place.manager(options=place.options) as sessions:
+        new = await sessions.create_session("u", {"n": 1})
+        made = await place.backup()
+        assert "orders.copy" not in made.manifest.files
+        await sessions.update_metadata(new.token, {"n": 2})
+        await place.restore(made.path)
+        session = await sessions.get_session(new.token)
+        assert session is not None
+        assert session.metadata == {"n": 1}
+    await asyncio.to_thread(place.run, "DROP SCHEMA app CASCADE")
+    await place.restore(made.path)
+    async with place.manager(options=place.options) as sessions:
+        assert await sessions.why_ended(new.token) == "revoked"
 
 
 async def test_the_other_kind_is_refused(file_place: Place, migrated_database: MigratedDatabases) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from holdfast.backups import postgresql_restore, sqlite_restore
+from holdfast.backups import postgresql_restore, sqlite_replace, sqlite_restore
 from holdfast.backups.archive import Tell, read, tell_nobody, verify
 from holdfast.backups.restoring import Restored, Wishes, refuse_stale
 from holdfast.sessions.errors import StoreRefused
@@ -38,7 +38,7 @@ async def restore(
             f"{source} is a backup of {'PostgreSQL' if kind == 'postgresql' else 'a SQLite file'}; "
             f"say where to with {'--postgres' if kind == 'postgresql' else '--sqlite'}"
         )
-    data = postgresql_restore.DATA if kind == "postgresql" else sqlite_restore.DATA
+    data = postgresql_restore.DATA if kind == "postgresql" else sqlite_replace.DATA
     if data not in backup.manifest.files:
         raise StoreRefused(f"the backup {source} has no sessions in it")
     if isinstance(address, PostgresqlAddress):
