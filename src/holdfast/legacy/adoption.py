@@ -43,13 +43,11 @@ class Adoption:
             self._driver.execute("UPDATE holdfast_control SET adopted = 1 WHERE id = 1")
         return last
 
-    def adopt(self, token: str) -> bool:
-        """Adopt one row at once, as one whose token is presented; whether it has an id now."""
-        row = self._driver.execute(statements.OLD_ROW, (token,)).fetchone()
-        return row is not None and self._adopt(token, row[0])
+    def drain(self, now: int, expired: Callable[[Any], bool]) -> bool:
+        """Do what a chunk of notes asks for: rows that came get ids, of those that went the traces are kept.
 
-    def drain(self, now: int, expired: Callable[[Any], bool]) -> None:
-        """Do what a chunk of notes asks for: rows that came get ids, of those that went the traces are kept."""
+        Whether there may be more.
+        """
         came = self._driver.execute(statements.NEW, (CHUNK,)).fetchall()
         went = self._driver.execute(statements.GONE, (CHUNK,)).fetchall()
         for _, session_id in came:
@@ -64,6 +62,7 @@ class Adoption:
         for table, notes in (("holdfast_new", came), ("holdfast_gone", went)):
             if notes:
                 self._driver.execute(f"DELETE FROM {table} WHERE seq <= ?", (notes[-1][0],))  # noqa: S608 - two names
+        return CHUNK in (len(came), len(went))
 
     def bury(self, session_id: str, user_id: Any, reason: EndReason, now: int) -> bool:
         """Keep the trace of an end, and nothing else of the session; whether there was anything of it."""
@@ -85,7 +84,7 @@ class Adoption:
             self._driver.execute(statements.REVIVE, (0, digest))
 
     def _noted(self, session_id: str, user_id: Any) -> bool:
-        return self._driver.execute(statements.SET_USER, (as_user(user_id), session_id)).rowcount > 0
+        return self._driver.execute(statements.SET_USER, (as_user(user_id), _is_odd(user_id), session_id)).rowcount > 0
 
     def _adopt(self, session_id: object, user_id: Any) -> bool:
         digest = clear_digest_of(session_id) if isinstance(session_id, str) else None
@@ -96,7 +95,7 @@ class Adoption:
         if self._driver.execute(statements.IS_REFUSED, (digest_value,)).fetchone() is not None:
             self._driver.execute(statements.REVIVE, (1, digest_value))
             return False
-        values = (session_id, new_id().hex, digest_value, as_user(user_id))
+        values = (session_id, new_id().hex, digest_value, as_user(user_id), _is_odd(user_id))
         self._driver.execute(statements.ADOPT, values)
         return True
 
@@ -106,3 +105,7 @@ def as_user(value: Any) -> str | None:
     if isinstance(value, int | float):
         return str(value)
     return value if isinstance(value, str) and "\0" not in value else None
+
+
+def _is_odd(value: Any) -> bool:
+    return value is not None and (not isinstance(value, str) or "\0" in value)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from holdfast.legacy import statements
-from holdfast.legacy.adoption import Adoption, as_user
+from holdfast.legacy.adoption import Adoption
 from holdfast.legacy.reading import Reader
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import InvalidArgument, TooManySessions
@@ -50,9 +50,14 @@ class LegacySessions:
 
     def begin(self) -> None:
         """Read the clock, which decides for the whole batch, and take up what the old application did meanwhile."""
+        while self.take_up():
+            pass
+
+    def take_up(self) -> bool:
+        """Read the clock, and take up a chunk of what the old application did; whether there may be more."""
         micro = self._driver.execute(statements.NOW).fetchone()[0]
         self.now = instant(micro) + self._clock.offset
-        self.adoption.drain(_micro(self.now), self._reader.has_expired(self.now))
+        return self.adoption.drain(_micro(self.now), self._reader.has_expired(self.now))
 
     # Finding
 
@@ -80,13 +85,7 @@ class LegacySessions:
     def _named(self, key: Key) -> Found | None:
         if isinstance(key, UUID):
             return self._one(statements.BY_ID, key.hex)
-        digest = bytes(key)
-        found = self._one(statements.BY_DIGEST, digest)
-        token = getattr(key, "token", None)
-        # Only while there are more notes than one batch takes up: then the row is asked for by its own key.
-        if found is None and token is not None and self.adoption.backlog() and self.adoption.adopt(token):
-            found = self._one(statements.BY_DIGEST, digest)
-        return found
+        return self._one(statements.BY_DIGEST, bytes(key))
 
     def _live(self, key: Key) -> Found | None:
         found = self._named(key)
@@ -133,7 +132,7 @@ class LegacySessions:
         now, expiry = self._reader.text(self.now), self._reader.expiry(self.now + self._policy.lifetime)
         values = (token, record.user_id, record.metadata, now, expiry, now)
         # Its id first: the trigger's note then finds nothing left to do.
-        self._driver.execute(statements.ADOPT, (token, record.id.hex, bytes(record.digest), as_user(record.user_id)))
+        self._driver.execute(statements.ADOPT, (token, record.id.hex, bytes(record.digest), record.user_id, False))
         self._driver.execute(statements.CREATE, values)
         made = self._one(statements.BY_ID, record.id.hex)
         assert made is not None  # noqa: S101 - for the type checker: the row was written a line ago
@@ -285,8 +284,14 @@ class LegacySessions:
         text = self._reader.steady(self.now)
         if text is None or self._policy.idle_timeout is not None:
             return self._count(statements.ALL)
-        plain: int = self._driver.execute(statements.COUNT_PLAIN, (text,)).fetchone()[0]
-        return plain + self._count(statements.NOT_PLAIN)
+        live, not_plain, more_ids, odd = self._driver.execute(statements.COUNT_PLAIN, (text,)).fetchone()
+        count = int(live)
+        # Every id has its row, so there are fewer ids only where rows have none.
+        if more_ids:
+            count -= self._driver.execute(statements.COUNT_WITHOUT_ID, (text,)).fetchone()[0]
+        if odd:
+            count += self._count(statements.ODD) - self._driver.execute(statements.COUNT_ODD, (text,)).fetchone()[0]
+        return count + self._count(statements.NOT_PLAIN) if not_plain else count
 
     def _count(self, statement: str) -> int:
         return sum(1 for row in self._driver.execute(statement) if (f := self._found(row)) and self._is_live(f.record))
@@ -330,11 +335,11 @@ class LegacySessions:
         return [self._ended(found, self._ran_out(found.record)[0]) for found in self._due(limit)]
 
     def _due(self, limit: int) -> list[Found]:
-        text, idle = self._reader.no_earlier(self.now), self._policy.idle_timeout
-        if idle is None:
-            rows = self._driver.execute(statements.DUE, (text,))
+        values = {"text": self._reader.no_earlier(self.now), "seconds": self.now.timestamp()}
+        if (idle := self._policy.idle_timeout) is None:
+            rows = self._driver.execute(statements.DUE, values)
         else:
-            values = (text, self._reader.no_earlier(self.now - idle))
+            values["idle"] = self._reader.no_earlier(self.now - idle)
             rows = self._driver.execute(statements.DUE_OR_IDLE, values)
         return list(_first(limit, (f for row in rows if (f := self._found(row)) and not self._is_live(f.record))))
 

@@ -29,25 +29,54 @@ PAGE: Final = f"{_ROWS} WHERE i.id > ? ORDER BY i.id LIMIT ?"
 """Some sessions in order of id."""
 PAGE_OF_USER: Final = f"{_ROWS} WHERE i.user_id = ? AND i.id > ? ORDER BY i.id LIMIT ?"
 """Some sessions of a user in order of id."""
-DUE: Final = f"{_ROWS} WHERE s.expires_at <= ? ORDER BY s.expires_at"
-"""Sessions whose expiry, as text, is not after a local time; numbers come before every text."""
-DUE_OR_IDLE: Final = f"{_ROWS} WHERE s.expires_at <= ? OR s.last_activity <= ? ORDER BY s.expires_at"
+# A number of seconds since 1970, or of milliseconds: `times.py` tells them apart by the same bound.
+_NO_NUMBER_TO_COME: Final = (
+    "(typeof(s.expires_at) NOT IN ('integer', 'real') "
+    "OR CASE WHEN s.expires_at < 1e11 THEN s.expires_at ELSE s.expires_at / 1000.0 END <= :seconds)"
+)
+DUE: Final = f"{_ROWS} WHERE s.expires_at <= :text AND {_NO_NUMBER_TO_COME} ORDER BY s.expires_at"
+"""Sessions whose expiry, as text, is not after a local time; of the numbers, which come before every text, the past."""
+DUE_OR_IDLE: Final = (
+    f"{_ROWS} WHERE (s.expires_at <= :text AND {_NO_NUMBER_TO_COME}) OR s.last_activity <= :idle ORDER BY s.expires_at"
+)
 """As `DUE`, and those whose activity is not after another local time."""
 
-# As the old application writes a time: what SQLite makes of it is what is there already. Adding nothing makes it
-# look at the calendar, which has no 30 February.
+# As old applications write a time, with a space or a T: what SQLite makes of it is what is there already. Adding
+# nothing makes it look at the calendar, which has no 30 February.
+_EXPIRY: Final = "replace(s.expires_at, 'T', ' ')"
 _PLAIN: Final = (
-    "(s.user_id IS i.user_id AND typeof(s.expires_at) = 'text' AND length(s.expires_at) IN (19, 26) "
+    "(typeof(s.expires_at) = 'text' AND length(s.expires_at) IN (19, 26) "
     "AND substr(s.expires_at, 20, 1) IN ('', '.') "
-    "AND strftime('%Y-%m-%d %H:%M:%S', s.expires_at, '+0 days') = substr(s.expires_at, 1, 19))"
+    f"AND strftime('%Y-%m-%d %H:%M:%S', {_EXPIRY}, '+0 days') = substr({_EXPIRY}, 1, 19))"
 )
+_PLAIN_AND_LATER: Final = f"{_PLAIN} AND {_EXPIRY} > ?"
 COUNT_PLAIN: Final = (
-    "SELECT count(*) FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "  # noqa: S608 - as above
-    f"WHERE {_PLAIN} AND s.expires_at > ?"
+    f"SELECT count(*) FILTER (WHERE {_PLAIN_AND_LATER}), "  # noqa: S608 - our own names
+    f"count(*) FILTER (WHERE {_PLAIN} IS NOT 1), "
+    "(SELECT count(*) FROM holdfast_ids) - count(*), (SELECT count(*) FROM holdfast_ids WHERE odd = 1) FROM sessions s"
 )
-"""How many sessions in the usual form run out after a local time. Texts of that form compare as the times do."""
-NOT_PLAIN: Final = f"{_ROWS} WHERE {_PLAIN} IS NOT 1"
-"""The sessions that only a closer look can tell about."""
+"""How many rows in the usual form run out after a local time; how many have another form, no id, an odd user.
+
+Texts of the usual form compare as their times do, and the index of the expiry is all that is read.
+"""
+COUNT_WITHOUT_ID: Final = (
+    "SELECT count(*) FROM sessions s "  # noqa: S608 - our own names
+    "WHERE NOT EXISTS (SELECT 1 FROM holdfast_ids i WHERE i.session_id = s.session_id) "
+    f"AND {_PLAIN_AND_LATER}"
+)
+"""How many of the former have no id: they are no sessions."""
+COUNT_ODD: Final = (
+    "SELECT count(*) FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "  # noqa: S608 - our own names
+    f"WHERE i.odd = 1 AND {_PLAIN_AND_LATER}"
+)
+"""How many of the former have a user that only a closer look can tell about."""
+ODD: Final = f"{_ROWS} WHERE i.odd = 1"
+"""The sessions that have such a user."""
+NOT_PLAIN: Final = (
+    f"SELECT {_ROW} FROM sessions s CROSS JOIN holdfast_ids i ON i.session_id = s.session_id "  # noqa: S608 - our own names
+    f"WHERE {_PLAIN} IS NOT 1 AND i.odd = 0"
+)
+"""The other sessions whose expiry only a closer look can tell about."""
 ALL: Final = _ROWS
 """Every session: for an hour in which local times do not compare as instants do, and for idle timeouts."""
 
@@ -77,9 +106,9 @@ DELETE_OF_USER: Final = "DELETE FROM sessions WHERE user_id = ?"
 
 # Adopting
 
-ADOPT: Final = "INSERT OR IGNORE INTO holdfast_ids (session_id, id, digest, user_id) VALUES (?, ?, ?, ?)"
+ADOPT: Final = "INSERT OR IGNORE INTO holdfast_ids (session_id, id, digest, user_id, odd) VALUES (?, ?, ?, ?, ?)"
 """Give a legacy row its id."""
-SET_USER: Final = "UPDATE holdfast_ids SET user_id = ? WHERE session_id = ?"
+SET_USER: Final = "UPDATE holdfast_ids SET user_id = ?, odd = ? WHERE session_id = ?"
 """Note whose a row is now."""
 OLD_ROW: Final = "SELECT user_id FROM sessions WHERE session_id = ?"
 """Whether there is a legacy row, and whose."""

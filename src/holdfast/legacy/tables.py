@@ -9,11 +9,13 @@ import sqlite3
 from typing import Final
 
 TABLES: Final = (
-    # What a legacy row has no column for. The key is the token in clear, as it is in the legacy table.
+    # What a legacy row has no column for. The key is the token in clear, as it is in the legacy table. `odd`: whether
+    # the row's user is something else than a text that can be one.
     """CREATE TABLE IF NOT EXISTS holdfast_ids (
         session_id TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, digest BLOB NOT NULL UNIQUE,
-        previous_digest BLOB, replaced_at INTEGER, user_id TEXT)""",
+        previous_digest BLOB, replaced_at INTEGER, user_id TEXT, odd INTEGER NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS holdfast_ids_user_id_idx ON holdfast_ids (user_id, id) WHERE user_id IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS holdfast_ids_odd_idx ON holdfast_ids (session_id) WHERE odd = 1",
     """CREATE INDEX IF NOT EXISTS holdfast_ids_previous_digest_idx ON holdfast_ids (previous_digest)
         WHERE previous_digest IS NOT NULL""",
     # Sessions that are over. `revived`: the old application has written their row once more; they stay over.

@@ -92,7 +92,7 @@ class LegacyWriter(FileWriter):
         """See `FileWriter`. A heap of notes is taken up first, in transactions of its own."""
         try:
             while self.sessions.adoption.backlog() > CHUNK:
-                self._transaction(self.sessions.begin)
+                self._transaction(self.sessions.take_up)
         except sqlite3.Error as error:
             raise NotDone(kind_of(error), error) from error
         return super().write(batch)
