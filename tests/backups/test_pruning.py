@@ -89,6 +89,16 @@ async def test_leftovers_go_after_a_day(file_place: Place) -> None:
     assert list(file_place.folder.iterdir()) == [working]
 
 
+async def test_the_directory_may_be_a_link(file_place: Place) -> None:
+    """Backups may lie on another disk."""
+    disk = file_place.folder.with_name("disk")
+    disk.mkdir(mode=0o700)
+    file_place.folder.symlink_to(disk)
+    made = await backup(file_place, 1)
+    assert prune(file_place.folder, WEEK, now=NOW).kept == [made]
+    await file_place.restore(made)
+
+
 async def test_a_directory_that_others_may_change(file_place: Place) -> None:
     """Nothing is removed where somebody else may have put it; where there is nothing, nothing is done."""
     assert prune(file_place.folder, WEEK).kept == []

@@ -336,3 +336,17 @@ async def test_somebody_elses_file_is_refused(file_place: Place) -> None:
     with pytest.raises(StoreRefused, match="not a Holdfast store"):
         await other.restore(made.path)
     assert other.run("SELECT name FROM sqlite_master") == [["invoices"]]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for others")
+async def test_root_restores_for_the_user_of_the_store(file_place: Place) -> None:
+    """The server can open what root has put in place, the lock too; backups of that user are trusted."""
+    made = await file_place.backup()
+    for each in (file_place.folder, made.path, *made.path.iterdir(), file_place.path.parent):
+        os.chown(each, 65534, 65534)
+    file_place.lose()
+    await file_place.restore(made.path)
+    assert {each.name: each.stat().st_uid for each in file_place.path.parent.iterdir()} == {
+        "sessions.db": 65534,
+        "sessions.db-lock": 65534,
+    }

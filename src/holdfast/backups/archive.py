@@ -61,7 +61,7 @@ def prepare_directory(directory: Path, needed: int) -> None:
     try:
         for each in reversed([each for each in (directory, *directory.parents) if not each.exists()]):
             each.mkdir(mode=0o700, exist_ok=True)
-        refuse_open(directory)
+        refuse_open(directory.resolve())
         refuse_full(directory, needed)
     except OSError as error:
         raise StoreUnavailable(f"the directory {directory} cannot be used ({error.strerror})") from error
@@ -81,7 +81,8 @@ def refuse_open(path: Path) -> None:
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise StoreRefused(f"{path} is a symbolic link; give the path of what it leads to")
-    if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o022:
+    # Root may be at work for the user whose store it is.
+    if (os.geteuid() and found.st_uid not in (os.geteuid(), 0)) or found.st_mode & 0o022:
         raise StoreRefused(f"others than the owner may change {path}; own it, and take it from them with `chmod go-w`")
 
 

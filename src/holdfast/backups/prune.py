@@ -47,7 +47,7 @@ def prune(
     result = Pruned([], [], [], [], [])
     if not directory.is_dir():
         return result
-    refuse_open(directory)
+    refuse_open(directory.resolve())
     now = now or datetime.now(UTC)  # noqa: TID251 - no database is asked for its clock here
     newest: dict[tuple[str, UUID | None], Path] = {}
     for backup in sorted(_backups(directory, result), key=lambda each: each.manifest.taken_at, reverse=True):

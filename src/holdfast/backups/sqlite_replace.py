@@ -72,6 +72,7 @@ def _swap(path: Path, file: Path, tell: Tell) -> list[Path]:
     sync(stand_in)
     mark = f".before-restore-{secrets.token_hex(4)}"
     aside: list[Path] = []
+    _give(file, path)
     with turn(path):
         if os.path.lexists(path) and hashed(path) != hashed(stand_in):
             aside = [_linked(path, path, mark)]
@@ -89,6 +90,13 @@ def _swap(path: Path, file: Path, tell: Tell) -> list[Path]:
         sync(path.parent)
     tell("replaced", 0)
     return aside
+
+
+def _give(file: Path, path: Path) -> None:
+    """Let what root made belong to whom the store belongs, or the folder it is in: the server is not root."""
+    if os.geteuid() == 0:
+        owner = (path if os.path.lexists(path) else path.parent).lstat()
+        os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _linked(each: Path, path: Path, mark: str) -> Path:
@@ -146,8 +154,12 @@ def existing(folder: Path) -> Path:
 @contextmanager
 def turn(path: Path) -> Iterator[None]:
     """Keep the servers' writers off the file, as they keep each other off."""
-    descriptor = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock = path.with_name(f"{path.name}-lock")
+    new = not os.path.lexists(lock)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        if new:
+            _give(lock, path)
         limit = time.monotonic() + _TURN_SECONDS
         while True:
             try:
