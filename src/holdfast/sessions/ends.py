@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from uuid import UUID
 
 from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
-from holdfast.sessions.observer import NOBODY
+from holdfast.sessions.observer import NOBODY, Observer
 from holdfast.sessions.session import End, EndReason
 from holdfast.sessions.store import Store
 
@@ -42,7 +42,7 @@ class Ends:
         self.hook = hook
         self.failed: dict[str, None] = {}
         """Ids of ends that the hook did not take when it was called last, in the order of those calls."""
-        self.observer = NOBODY
+        self.observer: Observer = NOBODY
         self._over = over
         self._making: set[asyncio.Task[Sequence[End]]] = set()
         self._untold: deque[End] = deque()

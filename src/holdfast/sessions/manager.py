@@ -19,7 +19,7 @@ from holdfast.sessions.ends import EndHook, Ends
 from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
 from holdfast.sessions.ids import new_id, parse_id
 from holdfast.sessions.merging import merge_metadata, plain
-from holdfast.sessions.observer import NOBODY, Counts, Load, Observed, Observer
+from holdfast.sessions.observer import NOBODY, Counts, Guarded, Load, Observed, Observer
 from holdfast.sessions.policy import (
     DEFAULT_LIFETIME,
     DEFAULT_MAX_LIFETIME,
@@ -142,7 +142,7 @@ class SessionManager:
             raise InvalidArgument(f"on_replay is one of {', '.join(get_args(OnReplay))}")
         self.clock = clock or Clock()
         self.counts = Counts()
-        self.observer = NOBODY
+        self.observer: Observer = NOBODY
         self.watches = Watches(self.clock, lambda: self.store)
         self.ends = Ends(on_end, self.watches.over)
         self.replays = Replays(on_replay, lambda id: self._end(id, "revoked"))
@@ -163,9 +163,9 @@ class SessionManager:
 
     def observe(self, observer: Observer) -> None:
         """Tell an observer what happens, instead of any other one. Call it before `open`."""
-        self.observer = self.ends.observer = observer
+        self.observer = self.ends.observer = Guarded(observer)
         if isinstance(self._store, Observed):
-            self._store.observer = observer
+            self._store.observer = self.observer
 
     def load(self) -> Load | None:
         """What the store has in hand now; `None` while it is not open, and for a store that does not say."""

@@ -4,10 +4,13 @@ The domain knows no metrics library. Whatever shows numbers or traces is an `Obs
 one call of an empty function, and none of them is made for a single validate: those are counted in `Counts`.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from holdfast.sessions.session import End
+
+log = logging.getLogger("holdfast.sessions")
 
 
 class Counts:
@@ -77,6 +80,70 @@ class Observer:
 
 
 NOBODY: Final = Observer()
+
+
+class Guarded(Observer):
+    """Passes everything on, and keeps what an observer raises from those who only wanted their answer."""
+
+    def __init__(self, observer: Observer) -> None:
+        """The one to pass on to."""
+        self._observer = observer
+        self.traces = observer.traces
+
+    def context(self) -> object:
+        """See `Observer`."""
+        with _kept():
+            return self._observer.context()
+        return None
+
+    def joined(
+        self, kind: str, calls: int, waited: float, seconds: float, error: Exception | None, contexts: Sequence[object]
+    ) -> None:
+        """See `Observer`."""
+        with _kept():
+            self._observer.joined(kind, calls, waited, seconds, error, contexts)
+
+    def called(self, kind: str, seconds: float, error: BaseException | None) -> None:
+        """See `Observer`."""
+        with _kept():
+            self._observer.called(kind, seconds, error)
+
+    def failed(self, error: Exception) -> None:
+        """See `Observer`."""
+        with _kept():
+            self._observer.failed(error)
+
+    def ended(self, ends: Sequence[End]) -> None:
+        """See `Observer`."""
+        with _kept():
+            self._observer.ended(ends)
+
+    def swept(self, marked: int, deleted: int, seconds: float) -> None:
+        """See `Observer`."""
+        with _kept():
+            self._observer.swept(marked, deleted, seconds)
+
+    def sweep_failed(self) -> None:
+        """See `Observer`."""
+        with _kept():
+            self._observer.sweep_failed()
+
+
+class _kept:  # noqa: N801 - it reads as a statement
+    """Says once a process that an observer raised, and lets go of the error."""
+
+    said = False
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        if not _kept.said:
+            _kept.said = True
+            log.error("an observer raised; what it shows is not complete", exc_info=error)
+        return True
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ Attributes are kinds, numbers and names of errors; never SQL, values, tokens or 
 import time
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from holdfast.sessions.observer import Observer
 
@@ -47,7 +47,10 @@ class Spans(Observer):
         self, kind: str, calls: int, waited: float, seconds: float, error: Exception | None, contexts: Sequence[object]
     ) -> None:
         """See `Observer`."""
-        callers = dict.fromkeys(each for each in contexts if each is not None)
+        # By their ids: OpenTelemetry's own contexts cannot be looked up in a dictionary.
+        callers: dict[tuple[int, int], Any] = {
+            (each.trace_id, each.span_id): each for each in cast("Sequence[Any]", contexts) if each is not None
+        }
         if not callers:
             # Nobody who waits for it is traced: sampling decides for callers, and a batch follows them.
             return
@@ -57,7 +60,7 @@ class Spans(Observer):
             error,
             {"holdfast.kind": kind, "holdfast.calls": calls, "holdfast.waited_ms": round(waited * 1000, 3)},
             context=self._root,
-            links=[self._api.Link(each) for each in list(callers)[:MOST_LINKS]],
+            links=[self._api.Link(each) for each in list(callers.values())[:MOST_LINKS]],
         )
 
     def called(self, kind: str, seconds: float, error: BaseException | None) -> None:

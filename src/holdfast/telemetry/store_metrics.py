@@ -99,11 +99,14 @@ class StoreMetrics(Observer):
             "When the sweep last completed a pass; 0 before the first.",
             registry=registry,
         )
+        # Looked up once: `labels` takes a lock each time.
+        self._of_batches = {
+            kind: tuple(each.labels(kind) for each in (self._batches, self._batch_seconds, self._batch_wait))
+            for kind in JOINED
+        }
+        self._of_calls = {kind: self._call_seconds.labels(kind) for kind in PLAIN}
         for kind in JOINED:
-            for each in (self._batches, self._batch_seconds, self._batch_wait, self._batch_failures):
-                each.labels(kind)
-        for kind in PLAIN:
-            self._call_seconds.labels(kind)
+            self._batch_failures.labels(kind)
         for kind in (*(name for name, _ in ERRORS), DEFECT):
             self._errors.labels(kind)
         for reason in END_REASONS:
@@ -117,15 +120,16 @@ class StoreMetrics(Observer):
         self, kind: str, calls: int, waited: float, seconds: float, error: Exception | None, contexts: Sequence[object]
     ) -> None:
         """See `Observer`."""
-        self._batches.labels(kind).observe(calls)
-        self._batch_seconds.labels(kind).observe(seconds)
-        self._batch_wait.labels(kind).observe(waited)
+        sizes, durations, waits = self._of_batches[kind]
+        sizes.observe(calls)
+        durations.observe(seconds)
+        waits.observe(waited)
         if error is not None:
             self._batch_failures.labels(kind).inc()
 
     def called(self, kind: str, seconds: float, error: BaseException | None) -> None:
         """See `Observer`."""
-        self._call_seconds.labels(kind).observe(seconds)
+        self._of_calls[kind].observe(seconds)
 
     def failed(self, error: Exception) -> None:
         """See `Observer`."""
