@@ -12,6 +12,9 @@ Promises that hold for every method:
   `OutcomeUnknown` (it may have been). Driver exceptions never escape.
 - A cancelled caller breaks nothing: the change is made whole or not at all, and no connection is lost.
 - Two threads never share a store; any number of processes share one database.
+
+A store whose tokens are in clear, as in an application's own table, says so by an attribute `clear_tokens = True`: then
+the digests it is given have the token beside them (`tokens.ClearDigest`). All others need not have the attribute.
 """
 
 from collections.abc import Callable, Collection, Sequence
