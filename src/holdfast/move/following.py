@@ -16,8 +16,10 @@ from uuid import UUID
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import AuthorityMoved, HoldfastError, StoreRefused, StoreUnavailable
+from holdfast.sessions.observer import NOBODY, Load, Observed, Observer
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
+from holdfast.sessions.statistics import Statistical, Statistics
 from holdfast.sessions.store import Channel, Held, Hint, Key, MovableStore
 from holdfast.sessions.tokens import TokenDigest
 
@@ -108,6 +110,31 @@ class FollowingStore:
         self._follower: asyncio.Task[None] | None = None
         self._policy = Policy()
         self._clock = Clock()
+        self._observer = NOBODY
+
+    @property
+    def observer(self) -> Observer:
+        """See `Observed`. It hears of what both stores do."""
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer) -> None:
+        self._observer = observer
+        for side in self._sides:
+            if isinstance(side.store, Observed):
+                side.store.observer = observer
+
+    def load(self) -> Load | None:
+        """See `Observed`: of the store that serves."""
+        store = self._current.store
+        return store.load() if isinstance(store, Observed) else None
+
+    async def statistics(self, hours: int, top: int) -> Statistics:
+        """See `Statistical`: of the store that serves. Raises `StoreRefused` for one that has none, a legacy file."""
+        store = self._current.store
+        if not isinstance(store, Statistical):
+            raise StoreRefused("this store keeps no statistics; they come with a native one")
+        return await store.statistics(hours, top)
 
     @property
     def serving(self) -> str:
