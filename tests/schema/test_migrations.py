@@ -126,7 +126,7 @@ def test_nothing_is_different_in_the_file(tmp_path: Path) -> None:
     asyncio.run(schema.upgrade(migrated.address))
     assert definitions(migrated) == definitions(made)
     indexes = [each for each in definitions(made) if each.startswith("CREATE INDEX")]
-    assert sum("WHERE" in each for each in indexes) == 4
+    assert sum("WHERE" in each for each in indexes) == 6
 
 
 def definitions(place: Place) -> list[str]:

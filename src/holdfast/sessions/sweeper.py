@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.ends import Ends
@@ -37,6 +37,16 @@ class Swept(NamedTuple):
     deleted: int
 
 
+@runtime_checkable
+class TakesClearTokens(Protocol):
+    """A store that may hold imported sessions, whose tokens have another form than ours. Most hold none."""
+
+    has_clear_tokens: bool
+
+    async def look_for_clear_tokens(self) -> None:
+        """Find out whether there are such sessions now."""
+
+
 class SweptManager(Protocol):
     """What a sweep needs of its manager."""
 
@@ -58,6 +68,8 @@ async def sweep(manager: SweptManager) -> Swept:
     await manager.ends.finish()
     await _tell_leftovers(manager, store, _TELL_AFTER)
     deleted = await _delete_ended(store, manager.policy.retention, END_REASONS)
+    if isinstance(store, TakesClearTokens):
+        await store.look_for_clear_tokens()
     return Swept(marked, deleted)
 
 

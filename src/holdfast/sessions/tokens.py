@@ -103,7 +103,14 @@ def digest_for(store: object, token: str) -> TokenDigest | None:
 
     Raises `InvalidArgument` when the token is not a string.
     """
-    return clear_digest_of(token) if _keeps_clear(store) else digest_of(token)
+    if _keeps_clear(store):
+        return clear_digest_of(token)
+    digest = digest_of(token)
+    if digest is None and getattr(store, "has_clear_tokens", False):
+        # Imported: the store has only the digest of such a token too.
+        clear = clear_digest_of(token)
+        return None if clear is None else TokenDigest(bytes(clear))
+    return digest
 
 
 def digest_of_new_for(store: object, secret: str) -> TokenDigest:

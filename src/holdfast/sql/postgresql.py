@@ -124,6 +124,7 @@ class PostgresqlStore(SqlStore):
         try:
             await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
             await self._refuse_left()
+            await self.look_for_clear_tokens()
             await self.ping()
         except BaseException:
             await self.close()

@@ -43,6 +43,8 @@ _OWN_TABLES: Final = (
     "sessions",
     "holdfast_tickets",
     "holdfast_control",
+    "holdfast_imported",
+    "holdfast_legacy_sessions",
     VERSION_TABLE,
     "holdfast_move",
     "holdfast_move_log",

@@ -93,6 +93,7 @@ class SqliteStore(SqlStore):
             await self._in_thread(self._writer.open)
             await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
             await self._refuse_left()
+            await self.look_for_clear_tokens()
             if not self._follows:
                 await self.ping()
         except BaseException as error:

@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from holdfast.sql.functions import earlier_of, json_value, later_of
+from holdfast.sql.import_statements import ImportStatements
 from holdfast.sql.sweep_statements import SweepStatements
 from holdfast.sql.tables import Instant, Span
 from holdfast.sql.terms import with_id_among
@@ -39,7 +40,7 @@ from holdfast.sql.ticket_statements import TicketStatements
 from holdfast.sql.user_statements import UserStatements
 
 
-class Statements(UserStatements, TicketStatements, SweepStatements):
+class Statements(UserStatements, TicketStatements, SweepStatements, ImportStatements):
     """The statements for one schema under one policy: those about one session here, the others by their noun."""
 
     # Reading
@@ -201,6 +202,7 @@ class Statements(UserStatements, TicketStatements, SweepStatements):
                 digest=bindparam("successor", type_=LargeBinary),
                 previous_digest=columns.digest,
                 replaced_at=self.now,
+                clear_token=false(),
             )
             .returning(*self.record)
         )

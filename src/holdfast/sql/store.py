@@ -21,6 +21,7 @@ from holdfast.sessions.statistics import Statistics
 from holdfast.sessions.store import Held, Key
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.calls import Answer, Reading, Writing
+from holdfast.sql.carried import Carried
 from holdfast.sql.statements import Statements
 from holdfast.sql.statistics import HOURS, TOP, StatisticsStatements
 from holdfast.sql.tables import Tables
@@ -38,6 +39,8 @@ class SqlStore(ABC):
         self._policy = Policy()
         self.observer: Observer = NOBODY
         """Told what the store does, from the next `open` on."""
+        self.has_clear_tokens = False
+        """Whether imported sessions live here, whose tokens have another form: as of the opening or the last sweep."""
 
     @abstractmethod
     def load(self) -> Load | None:
@@ -260,15 +263,40 @@ class SqlStore(ABC):
 
     async def erase_user(self, user_id: str) -> int:
         """See `Store`."""
-        statement, values = self._sql.erase_user, self._bind(user=user_id)
+        statement, imported, values = self._sql.erase_user, self._sql.erase_imported, self._bind(user=user_id)
         most = 0
 
         def writing(connection: Connection, again: bool) -> int:
             nonlocal most
             self._lock_user(connection, user_id)
             count = len(connection.execute(statement, values).all())
+            connection.execute(imported, {"user": user_id})
             most = max(count, most) if again else count
             return most
+
+        return await self._write_durably(writing)
+
+    # What an application's own table brought
+
+    async def look_for_clear_tokens(self) -> None:
+        """Find out whether imported sessions live here, whose tokens have another form than ours."""
+        statement = self._sql.any_clear_token
+        self.has_clear_tokens = await self._look(lambda connection: bool(connection.scalar(statement)))
+
+    async def carry(self, rows: Sequence[Carried]) -> int:
+        """Take in rows of an application's own table, all or none; how many were new. Safe to repeat.
+
+        A row that was taken in before is passed over, whatever became of its session.
+        """
+
+        def writing(connection: Connection, _: bool) -> int:
+            dialect = connection.dialect.name
+            note, insert = self._sql.note_imported(dialect), self._sql.carry(dialect)
+            new = set(connection.scalars(note, [each.note() for each in rows]))
+            sessions = [each.session() for each in rows if each.record is not None and each.digest in new]
+            if sessions:
+                connection.execute(insert, sessions)
+            return len(new)
 
         return await self._write_durably(writing)
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Dialect,
@@ -27,6 +28,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    column,
+    false,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB, TIMESTAMP
 from sqlalchemy.types import TypeEngine
@@ -115,12 +118,15 @@ class Tables:
     sessions: Table
     tickets: Table
     control: Table
+    imported: Table
 
 
 def tables(schema: str | None) -> Tables:
     """The tables in a PostgreSQL schema; `None` for SQLite, which has none."""
     metadata = MetaData(schema=None if schema is None else checked_schema(schema))
-    return Tables(metadata, _sessions(metadata, metadata.schema), _tickets(metadata), _control(metadata))
+    return Tables(
+        metadata, _sessions(metadata, metadata.schema), _tickets(metadata), _control(metadata), _imported(metadata)
+    )
 
 
 def sessions_table(metadata: MetaData, schema: str | None = None) -> Table:
@@ -171,6 +177,13 @@ def _sessions(metadata: MetaData, schema: str | None) -> Table:
         Column("ended_at", Instant(), comment="null until ended or swept"),
         Column("end_reason", Text, comment="expired, idle, revoked or evicted; null until ended_at is set"),
         Column("notified_at", Instant(), comment="when an end hook had heard of it; null until then"),
+        Column(
+            "clear_token",
+            Boolean,
+            nullable=False,
+            server_default=false(),
+            comment="whether the present token has another application's form",
+        ),
         CheckConstraint("(ended_at IS NULL) = (end_reason IS NULL)", name="sessions_end_check"),
         schema=schema,
         info={"holdfast": True},
@@ -192,6 +205,8 @@ def _sessions(metadata: MetaData, schema: str | None) -> Table:
     Index("sessions_expires_at_idx", table.c.expires_at, postgresql_where=live, sqlite_where=live)
     # Of the ended ones too, which an erase has to find.
     Index("sessions_user_id_idx", table.c.user_id, table.c.id, postgresql_where=known, sqlite_where=known)
+    clear = column("clear_token", Boolean)
+    Index("sessions_clear_token_idx", table.c.id, postgresql_where=clear, sqlite_where=clear)
     Index("sessions_ended_at_idx", table.c.ended_at, postgresql_where=ended, sqlite_where=ended)
     return table
 
@@ -227,3 +242,19 @@ def _control(metadata: MetaData) -> Table:
         ),
         CheckConstraint("id = 1", name="holdfast_control_one_row_check"),
     )
+
+
+def _imported(metadata: MetaData) -> Table:
+    table = Table(
+        "holdfast_imported",
+        metadata,
+        Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of the token, or of a row without one"),
+        Column("session_id", Uuid(), comment="what it became; null when quarantined"),
+        Column("user_id", Text),
+        Column("remarks", Text, nullable=False, comment="repairs, or why not; empty for an exact row"),
+        Column("live", Boolean, nullable=False, comment="whether somebody may have been logged in by it"),
+        Column("original", Text, comment="JSON of all but the token; null for an exact row"),
+    )
+    known = table.c.user_id.is_not(None)
+    Index("holdfast_imported_user_id_idx", table.c.user_id, postgresql_where=known, sqlite_where=known)
+    return table
