@@ -1,29 +1,35 @@
-"""Moves a native store from SQLite to PostgreSQL: looks at both, takes the next step, looks again.
+"""Moves a native store from SQLite to PostgreSQL, and back: looks at both, takes the next step, looks again.
 
-Every step is one transaction in one store, and safe to take late, twice, or by a mover that was taken over from: the
-transaction itself finds out. So whoever was stopped anywhere is continued by anybody who begins anew.
+There is no state in it but its lease. Whoever was stopped anywhere is continued by anybody who asks for the same
+again.
 """
 
 import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 from uuid import uuid4
 
 from holdfast.move.postgresql_side import PostgresqlSide
-from holdfast.move.rows import SHAPES, Key
-from holdfast.move.sqlite_side import Changes, SqliteSide
-from holdfast.move.state import LeaseHeld, Look, MoveRefused, Reached
+from holdfast.move.sqlite_side import SqliteSide
+from holdfast.move.state import LeaseHeld, Look, MoveRefused, Phase, Reached
+from holdfast.move.steps import Differing, Steps
 from holdfast.move.threads import in_thread
 from holdfast.move.verifying import Comparison, suspects
 from holdfast.sessions.errors import HoldfastError
-from holdfast.sessions.store import StoreOptions
+from holdfast.sessions.store import Authority, StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.failures import WORTH_REPEATING, Kind, kind_of, pause, to_raise
 
+Answer = TypeVar("Answer")
+
+BUDGET: Final = timedelta(seconds=2)
+"""How long clients' writes wait for a cut-over's decision at most."""
 _ROWS: Final = 1000
 _LEASE: Final = timedelta(seconds=3)
 _PATIENCE_SECONDS: Final = 10.0
@@ -65,6 +71,7 @@ class Mover:
         self._options = options or StoreOptions()
         self._sqlite = SqliteSide(left.path, reached)
         self._postgresql = PostgresqlSide(entered, self._options, reached, lease)
+        self._steps = Steps(self._sqlite, self._postgresql, rows)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._token: int | None = None
         self._patience = patience
@@ -79,6 +86,10 @@ class Mover:
 
     async def __aexit__(self, *_: object) -> None:
         """Let go of both. What is under way is continued by the next mover."""
+        if self._token is not None:
+            # The move may be over, and its row gone; and a lease that is not given back runs out.
+            with suppress(Exception):
+                await self._postgresql.release_lease(self._token)
         await self._postgresql.close()
         await in_thread(self._sqlite.close)
 
@@ -99,31 +110,145 @@ class Mover:
         if look.postgresql.phase is None:
             if look.sqlite.authority != "here":
                 raise MoveRefused("the SQLite file's sessions were moved already; PostgreSQL holds them")
+            move, store = uuid4(), look.sqlite.store
             # A backup of the file belongs here, before anything is changed.
-            await self._postgresql.prepare(uuid4(), look.sqlite.store)
+            await self._patiently(lambda: self._postgresql.prepare(move, store))
         await self.run()
 
-    async def run(self) -> None:
+    async def verify(self) -> Comparison:
+        """Compare all rows of both stores, while writes go on. Before a cut-over, and before a roll-back.
+
+        Raises `MoveRefused` when no move is far enough, or writes come faster than they are applied.
+        """
+        await self.run()
+        look = await self.look()
+        where = (look.sqlite.authority, look.postgresql.phase)
+        if where not in (("here", "following"), ("there", "switched")):
+            raise MoveRefused(f"there is nothing to compare: the move is {look.postgresql.phase or 'not under way'}")
+        token, since = await self._leased(), look.sqlite.head
+
+        async def renew() -> None:
+            async with self._postgresql.step("renew", token, "following", "switched"):
+                pass
+
+        rows, suspected = await suspects(self._sqlite, self._postgresql, self._rows, renew)
+        comparison = Comparison(rows, await self._settled(suspected, token))
+        if comparison.clean and where[0] == "here":
+            async with self._postgresql.step("verify", token, "following") as step:
+                await step.verified(since)
+            await in_thread(self._sqlite.prune, since, token)
+        return comparison
+
+    async def _settled(self, suspected: Differing, token: int) -> Differing:
+        """Of the rows that seemed to differ, those that differ once all changes are applied."""
+        time = asyncio.get_running_loop().time
+        limit = time() + self._patience
+        while True:
+            look = await self.look()
+            match look.postgresql.phase:
+                case "following":
+                    complete, differing = await self._steps.apply(look, token, suspected)
+                case "switched":
+                    complete, differing = await self._steps.reverse(token, suspected)
+                case _:
+                    raise LeaseHeld("another process took the move over")
+            if complete:
+                return differing
+            if time() > limit:
+                raise MoveRefused("writes come faster than they are applied; try again when there are fewer")
+
+    async def cut_over(self, budget: timedelta = BUDGET) -> None:
+        """Compare all rows, then let PostgreSQL take the authority over. Nothing to do when it has it already.
+
+        Clients' writes wait for milliseconds. When there is no decision within the budget, or the stores differ,
+        SQLite serves on and `MoveRefused` says why. Interrupted, it is brought to one end or the other by whoever
+        calls `run` or this next.
+        """
+        look = await self.look()
+        if look.sqlite.authority == "here" and look.postgresql.phase in ("preparing", "copying", "following"):
+            if not (await self.verify()).clean:
+                raise MoveRefused("the two stores differ, see what `verify` finds; SQLite serves on")
+            # A backup of the file belongs here, and the question whether all processes can follow.
+            await self.run()
+            token = await self._leased()
+            async with self._postgresql.step("cut", token, "following") as step:
+                await step.cut(budget)
+        elif look.postgresql.phase is None:
+            raise MoveRefused("no move is under way; start one")
+        try:
+            await self.run(budget.total_seconds())
+        except Exception as error:
+            if not isinstance(error, LeaseHeld):
+                # Whatever went wrong, PostgreSQL out of reach perhaps: writes must not wait for it.
+                with suppress(Exception):
+                    await in_thread(self._sqlite.withdraw, None)
+            raise
+        if (await self.look()).postgresql.phase != "switched":
+            raise MoveRefused(f"there was no decision within {budget.total_seconds():g} s; SQLite serves on, try again")
+
+    async def withdraw(self) -> None:
+        """Call a cut-over off. Raises `MoveRefused` when SQLite has decided already: then roll back instead."""
+        look = await self.look()
+        if look.sqlite.authority == "there":
+            raise MoveRefused("SQLite has given its authority up already; roll back instead")
+        token = await self._leased()
+        if look.sqlite.authority == "pending":
+            await self._steps.withdraw(token)
+        if look.postgresql.phase == "cutting":
+            await self._steps.resume(token)
+
+    async def roll_back(self) -> None:
+        """Bring the authority back to SQLite, with all that was written since. Nothing to do when it has it already.
+
+        It lands where one can cut over again. Compares all rows first, and raises `MoveRefused` when some differ.
+        """
+        await self.run()
+        look = await self.look()
+        match look.sqlite.authority, look.postgresql.phase:
+            case "here", "following":
+                return
+            case "there", "switched":
+                if not (await self.verify()).clean:
+                    raise MoveRefused("the two stores differ, see what `verify` finds; PostgreSQL serves on")
+                # A backup of PostgreSQL belongs here.
+                await self.run()
+                token = await self._leased()
+                await self._patiently(lambda: self._fence(token))
+                await self.run()
+            case _:
+                raise MoveRefused(f"there is nothing to roll back: the move is {look.postgresql.phase or 'over'}")
+
+    async def _fence(self, token: int) -> None:
+        async with self._postgresql.step("fence", token, "switched") as step:
+            await step.fence()
+
+    async def complete(self) -> None:
+        """End a move that has switched: there is no way back after it. The file stays, and takes no more writes."""
+        await self._end("there", "switched", "completing")
+
+    async def abort(self) -> None:
+        """End a move that has not switched: SQLite serves on as before; PostgreSQL is emptied, and stays closed."""
+        await self._end("here", "following", "aborting")
+
+    async def _end(self, authority: Authority, phase: Phase, ending: Phase) -> None:
+        look = await self.look()
+        if look.postgresql.phase not in (None, ending):
+            token = await self._leased()
+            before: tuple[Phase, ...] = (phase,) if ending == "completing" else ("preparing", "copying", phase)
+            if look.sqlite.authority != authority or look.postgresql.phase not in before:
+                raise MoveRefused(f"the move is {look.postgresql.phase}: bring that to its end first")
+            async with self._postgresql.step(ending, token, *before) as step:
+                await step.phase(ending)
+        await self.run()
+
+    async def run(self, patience: float | None = None) -> None:
         """Take steps until none is left to take.
 
-        Bears failures that may pass for as long as its patience lasts; raises `StoreUnavailable` then.
+        Bears failures that may pass for so many seconds after a step, by default for as long as its own patience
+        lasts; raises `StoreUnavailable` then.
         """
-        time = asyncio.get_running_loop().time
-        limit, failures = time() + self._patience, 0
-        while True:
-            try:
-                if await self.advance() is None:
-                    return
-                limit, failures = time() + self._patience, 0
-            except HoldfastError:
-                raise
-            except Exception as error:
-                if kind_of(error) is Kind.BUG:
-                    raise
-                failures += 1
-                if kind_of(error) not in WORTH_REPEATING or time() > limit:
-                    raise to_raise(error, "a store of the move") from error
-                await asyncio.sleep(pause(failures))
+        while await self._patiently(self.advance, patience) is not None:
+            pass
 
     async def advance(self) -> str | None:
         """Take the next step; its name, or `None` when there is none to take at the moment."""
@@ -133,107 +258,30 @@ class Mover:
         if self._token is None:
             await self._leased()
             look = await self.look()
-        try:
-            return await self._next(look, await self._leased())
-        except LeaseHeld:
-            self._token = None
-            raise
+        return await self._steps.next(look, await self._leased())
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[Answer]], patience: float | None = None) -> Answer:
+        time = asyncio.get_running_loop().time
+        limit, failures = time() + (self._patience if patience is None else patience), 0
+        while True:
+            try:
+                return await attempt()
+            except LeaseHeld:
+                self._token = None
+                raise
+            except HoldfastError:
+                raise
+            except Exception as error:
+                failures += 1
+                kind = kind_of(error)
+                if kind is Kind.BUG:
+                    raise
+                if kind not in WORTH_REPEATING or time() > limit:
+                    raise to_raise(error, "a store of the move") from error
+                await asyncio.sleep(pause(failures))
 
     async def _leased(self) -> int:
         """The token of this mover's lease, which it takes if it has none."""
         if self._token is None:
             self._token = await self._postgresql.take_lease(self._owner)
         return self._token
-
-    async def _next(self, look: Look, token: int) -> str | None:
-        sqlite, postgresql = look.sqlite, look.postgresql
-        match sqlite.authority, postgresql.phase:
-            case "here", "preparing":
-                return await self._begin(look, token)
-            case "here", ("copying" | "following") if not sqlite.whole or sqlite.capture != postgresql.capture:
-                return await self._begin(look, token)
-            case "here", "copying":
-                return await self._copy(look, token)
-            case "here", "following" if postgresql.cursor != sqlite.head:
-                await self._apply(look, token, {})
-                return "apply"
-        return None
-
-    async def _begin(self, look: Look, token: int) -> str:
-        """Put the triggers in, and tell PostgreSQL from which stretch of the log it gets its changes.
-
-        Also after they were lost: then nobody knows what was changed meanwhile, and all is copied again.
-        """
-        if look.postgresql.move is None:
-            raise MoveRefused("PostgreSQL's part of the move is gone")
-        if not look.sqlite.whole or look.sqlite.capture is None:
-            await in_thread(self._sqlite.install, look.postgresql.move, token)
-            return "install"
-        async with self._postgresql.step("begin", token, "preparing", "copying", "following") as step:
-            await step.begin_copying(look.sqlite.capture)
-        return "begin"
-
-    async def _copy(self, look: Look, token: int) -> str:
-        shapes = list(SHAPES.values())
-        shape = SHAPES[look.postgresql.copying]
-        after = None if look.postgresql.copied is None else shape.of_hex(look.postgresql.copied)
-        rows = await in_thread(self._sqlite.chunk, shape, after, self._rows)
-        to = rows[-1][0] if len(rows) == self._rows else None
-        following = shapes[shapes.index(shape) + 1 :]
-        async with self._postgresql.step("copy", token, "copying") as step:
-            await step.replace(shape, after, to, rows)
-            if to is not None:
-                await step.copied(shape, to, None)
-            elif following:
-                await step.copied(shape, None, following[0])
-            else:
-                await step.analyze()
-                await step.phase("following")
-        return "copy"
-
-    async def _apply(
-        self, look: Look, token: int, others: dict[str, list[Key]]
-    ) -> tuple[Changes, dict[str, list[Key]]]:
-        """Apply a stretch of the log. With other keys, also which of their rows differ from that same instant's."""
-        changes = await in_thread(self._sqlite.changes, look.postgresql.cursor, self._rows, others)
-        async with self._postgresql.step("apply", token, "following") as step:
-            await step.write(changes.images)
-            await step.advanced(changes.cursor)
-            found = await step.images(others)
-        return changes, changes.others.differ(found)
-
-    async def verify(self) -> Comparison:
-        """Compare all rows of both stores, while writes go on; of a move that follows.
-
-        Raises `MoveRefused` when the move does not follow yet, or writes come faster than they are applied.
-        """
-        await self.run()
-        look = await self.look()
-        if (look.sqlite.authority, look.postgresql.phase) != ("here", "following"):
-            raise MoveRefused(f"there is nothing to compare: the move is {look.postgresql.phase or 'not started'}")
-        token = await self._leased()
-        since = look.sqlite.head
-
-        async def renew() -> None:
-            async with self._postgresql.step("renew", token, "following"):
-                pass
-
-        rows, suspected = await suspects(self._sqlite, self._postgresql, self._rows, renew)
-        differing = await self._settled(suspected, token)
-        comparison = Comparison(rows, differing)
-        if comparison.clean:
-            async with self._postgresql.step("verify", token, "following") as step:
-                await step.verified(since)
-            await in_thread(self._sqlite.prune, since, token)
-        return comparison
-
-    async def _settled(self, suspected: dict[str, list[Key]], token: int) -> dict[str, list[Key]]:
-        """Of the rows that seemed to differ, those that differ once all changes are applied."""
-        time = asyncio.get_running_loop().time
-        limit = time() + self._patience
-        while True:
-            changes, differing = await self._apply(await self.look(), token, suspected)
-            if changes.complete:
-                return differing
-            if time() > limit:
-                raise MoveRefused("SQLite is written faster than PostgreSQL is; try again when there is less to do")

@@ -1,34 +1,44 @@
-"""The PostgreSQL half of a move: its tables and triggers, and each step that is one transaction there.
-
-They are made by the start of a move and removed at its end, not by a migration: a store that is not moved has nothing
-of them, and whoever may switch the fence (the owner of the tables) may make them too.
+"""The PostgreSQL half of a move: what it says, and the transactions of a mover.
 
 A mover's transaction begins by renewing its lease under its token, which also locks the move's row: whoever has been
 taken over from fails there. The fence lets a transaction pass that names the move in a setting of its own.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
-from holdfast.move.rows import SHAPES, TICKETS, Images, Key, Row, Shape
+from holdfast.move import postgresql_objects as objects
+from holdfast.move.postgresql_step import SWITCH_SETTINGS, PostgresqlStep, images_of
+from holdfast.move.rows import SHAPES, Images, Key, Row, Shape
 from holdfast.move.sqlite_side import Keys
 from holdfast.move.state import LeaseHeld, MoveRefused, Phase, PostgresqlState, Reached
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.connections import connect_arguments, for_this_transaction, promised
-from holdfast.sql.failures import FENCE_SQLSTATE
 from holdfast.sql.tables import checked_schema
 
 _STATEMENT_SECONDS: Final = 30.0
-# While a switch of the fence waits for an open writer, later writers queue behind it.
-_SWITCH_SETTINGS: Final = {"lock_timeout": "300"}
 _ONLY_SQLALCHEMY: Final = ("prepared_statement_cache_size", "prepared_statement_name_func")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresqlChanges:
+    """Entries of PostgreSQL's log: the rows they name as they are now, all read at one instant."""
+
+    images: Images
+    entries: list[int]
+    """Their numbers. A later commit may have a lower number, so they are crossed off one by one."""
+    complete: bool
+    """Whether there were no more."""
+    others: Images
+    """What else was asked for, read at that same instant."""
 
 
 class PostgresqlSide:
@@ -101,33 +111,56 @@ class PostgresqlSide:
     async def images(self, keys: Keys) -> Images:
         """The rows of some keys, all at one instant."""
         async with self._reading() as connection:
-            return await self._images(connection, keys)
+            return await images_of(connection, self._s, keys)
 
     async def counts(self) -> dict[str, int]:
         """How many rows each table has."""
         async with self._reading() as connection:
             return {table: await connection.fetchval(f"SELECT count(*) FROM {self._s}.{table}") for table in SHAPES}
 
+    async def changes(self, limit: int, others: Keys) -> "PostgresqlChanges":
+        """Up to so many entries of the log, as the rows are now; and the rows of some other keys."""
+        async with self._reading() as connection:
+            entries = await connection.fetch(
+                f"SELECT seq, shape, key FROM {self._s}.holdfast_move_log ORDER BY seq LIMIT $1", limit
+            )
+            keys: dict[str, list[Key]] = {table: [] for table in SHAPES}
+            for table, key in dict.fromkeys((each["shape"], each["key"]) for each in entries):
+                keys[table].append(SHAPES[table].of_hex(key))
+            return PostgresqlChanges(
+                await images_of(connection, self._s, keys),
+                [each["seq"] for each in entries],
+                len(entries) < limit,
+                await images_of(connection, self._s, others),
+            )
+
+    async def hooks_expected_at(self) -> datetime | None:
+        """When a process with an end hook was last seen."""
+        async with self._reading() as connection:
+            at: datetime | None = await connection.fetchval(
+                f"SELECT hooks_expected_at FROM {self._s}.holdfast_control WHERE id = 1"
+            )
+            return at
+
     # Stepping
 
     async def prepare(self, move: UUID, store: UUID) -> None:
         """Make the move's objects and close the store: the first step of a move. Refuses a store that has sessions."""
         async with self._transaction() as connection:
-            await connection.execute(for_this_transaction(_SWITCH_SETTINGS))
-            await self._fence(connection, closed=True)
+            await connection.execute(for_this_transaction(SWITCH_SETTINGS))
+            await objects.fence(connection, self._s, closed=True)
             if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {self._s}.sessions)"):
                 raise MoveRefused(
                     "PostgreSQL has sessions of its own already, and a move goes into an empty store; give another "
                     "database or schema"
                 )
-            for statement in self._objects(move):
-                await connection.execute(statement)
+            await objects.make(connection, self._s, move)
             await connection.execute(
                 f"INSERT INTO {self._s}.holdfast_move (id, move, store, phase) VALUES (1, $1, $2, 'preparing')",
                 move,
                 store,
             )
-            await self._authority(connection, "there")
+            await objects.set_authority(connection, self._s, "there")
             self._reached("prepare")
         self._reached("prepare done")
 
@@ -146,6 +179,11 @@ class PostgresqlSide:
             assert isinstance(token, int)  # noqa: S101 - the column is a bigint
             return token
 
+    async def release_lease(self, token: int) -> None:
+        """Let others move at once."""
+        async with self._transaction() as connection:
+            await connection.execute(f"UPDATE {self._s}.holdfast_move SET owner = NULL WHERE token = $1", token)
+
     @asynccontextmanager
     async def step(self, step: str, token: int, *phases: Phase) -> AsyncIterator["PostgresqlStep"]:
         """One transaction of the mover that has the lease, in one of some phases.
@@ -163,7 +201,7 @@ class PostgresqlSide:
             if move is None:
                 raise LeaseHeld("another process took the move over")
             await connection.execute("SELECT set_config('holdfast.mover', $1, true)", str(move))
-            yield PostgresqlStep(self, connection)
+            yield PostgresqlStep(connection, self._s)
             self._reached(step)
         self._reached(f"{step} done")
 
@@ -199,141 +237,3 @@ class PostgresqlSide:
 
     async def _is_prepared(self, connection: "asyncpg.Connection[Any]") -> bool:
         return bool(await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{self._s}.holdfast_move"))
-
-    async def _images(self, connection: "asyncpg.Connection[Any]", keys: Keys) -> Images:
-        images = Images.none()
-        for table, shape in SHAPES.items():
-            asked = list(keys.get(table, ()))
-            if not asked:
-                continue
-            found = await connection.fetch(
-                f"SELECT {shape.read_columns()} FROM {self._s}.{table} WHERE {shape.key} = ANY($1)",
-                shape.keys_to_postgresql(asked),
-            )
-            rows = images.rows[table]
-            rows.update((row[0], row) for row in map(shape.to_sqlite, found))
-            images.gone[table].extend(key for key in asked if key not in rows)
-        return images
-
-    async def _authority(self, connection: "asyncpg.Connection[Any]", authority: str) -> None:
-        await connection.execute(
-            f"UPDATE {self._s}.holdfast_control SET authority = $1, epoch = epoch + 1 WHERE id = 1", authority
-        )
-
-    async def _fence(self, connection: "asyncpg.Connection[Any]", *, closed: bool) -> None:
-        # In the order of writing, so that no two switches and no writer wait for each other in a ring.
-        for table in SHAPES:
-            how = "ENABLE ALWAYS" if closed else "DISABLE"
-            await connection.execute(f"ALTER TABLE {self._s}.{table} {how} TRIGGER holdfast_fence")
-            # During a move TRUNCATE stays refused: no trigger could note which rows it removes.
-            await connection.execute(f"ALTER TABLE {self._s}.{table} ENABLE ALWAYS TRIGGER holdfast_fence_truncate")
-
-    def _objects(self, move: UUID) -> list[str]:
-        """The statements that make the move's tables, and the fence's exemption."""
-        return [
-            (
-                f"CREATE TABLE {self._s}.holdfast_move (id integer PRIMARY KEY CHECK (id = 1), move uuid NOT NULL, "
-                "store uuid NOT NULL, capture uuid, phase text NOT NULL, token bigint NOT NULL DEFAULT 0, owner text, "
-                "leased_until timestamptz, copying text NOT NULL DEFAULT 'sessions', copied text, "
-                "cursor bigint NOT NULL DEFAULT 0, settled bigint NOT NULL DEFAULT 0, verified bigint, "
-                "deadline timestamptz)"
-            ),
-            (
-                f"CREATE TABLE {self._s}.holdfast_move_log "
-                "(seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, shape text NOT NULL, key text NOT NULL)"
-            ),
-            (
-                f"CREATE OR REPLACE FUNCTION {self._s}.holdfast_fence() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-                f"IF current_setting('holdfast.mover', true) = '{move}' THEN RETURN NULL; END IF; "
-                "RAISE EXCEPTION 'this store does not accept writes: another one holds the authority' "
-                f"USING ERRCODE = '{FENCE_SQLSTATE}'; END $$"
-            ),
-        ]
-
-
-class PostgresqlStep:
-    """What a mover does within one transaction in PostgreSQL."""
-
-    def __init__(self, side: PostgresqlSide, connection: "asyncpg.Connection[Any]") -> None:
-        """Keep the transaction; `PostgresqlSide.step` makes it."""
-        self._side = side
-        self._connection = connection
-        self._s = side._s
-
-    async def phase(self, phase: Phase) -> None:
-        """Enter a phase."""
-        await self._connection.execute(f"UPDATE {self._s}.holdfast_move SET phase = $1 WHERE id = 1", phase)
-
-    async def begin_copying(self, capture: UUID) -> None:
-        """Copy from the start, of a log that begins now: what was copied or compared before does not count."""
-        await self._connection.execute(
-            f"UPDATE {self._s}.holdfast_move SET phase = 'copying', capture = $1, copying = 'sessions', "
-            "copied = NULL, cursor = 0, verified = NULL WHERE id = 1",
-            capture,
-        )
-
-    async def copied(self, shape: Shape, to: Key | None, then: Shape | None) -> None:
-        """Note how far a table is copied; with another one, that it is done and that one is next."""
-        await self._connection.execute(
-            f"UPDATE {self._s}.holdfast_move SET copying = $1, copied = $2 WHERE id = 1",
-            (then or shape).table,
-            None if then or to is None else shape.to_hex(to),
-        )
-
-    async def advanced(self, cursor: int) -> None:
-        """Note how far SQLite's log is applied."""
-        await self._connection.execute(f"UPDATE {self._s}.holdfast_move SET cursor = $1 WHERE id = 1", cursor)
-
-    async def verified(self, since: int) -> None:
-        """Note that all rows were compared and none differed."""
-        await self._connection.execute(f"UPDATE {self._s}.holdfast_move SET verified = $1 WHERE id = 1", since)
-
-    async def analyze(self) -> None:
-        """Let the planner know the tables: they were empty, and it would take them for small."""
-        for table in SHAPES:
-            await self._connection.execute(f"ANALYZE {self._s}.{table}")
-
-    async def expect_hooks(self, at: datetime | None) -> None:
-        """Take over when a process with an end hook was last seen."""
-        await self._connection.execute(f"UPDATE {self._s}.holdfast_control SET hooks_expected_at = $1 WHERE id = 1", at)
-
-    async def write(self, images: Images) -> None:
-        """Make the rows what the images say. Safe to repeat."""
-        for shape in SHAPES.values():
-            if rows := list(images.rows[shape.table].values()):
-                await self._connection.execute(self._upsert(shape), *shape.to_postgresql(rows))
-        for shape in reversed(SHAPES.values()):
-            if keys := images.gone[shape.table]:
-                await self._connection.execute(
-                    f"DELETE FROM {self._s}.{shape.table} WHERE {shape.key} = ANY($1)", shape.keys_to_postgresql(keys)
-                )
-
-    async def replace(self, shape: Shape, after: Key | None, to: Key | None, rows: Sequence[Row]) -> None:
-        """Make a stretch of a table consist of some rows; `None` is no bound."""
-        keep = shape.keys_to_postgresql([row[0] for row in rows])
-        bounds = shape.keys_to_postgresql([key for key in (after, to) if key is not None])
-        signs = [sign for sign, key in ((">", after), ("<=", to)) if key is not None]
-        where = "".join(f" AND {shape.key} {sign} ${number}" for number, sign in enumerate(signs, 2))
-        await self._connection.execute(
-            f"DELETE FROM {self._s}.{shape.table} WHERE NOT {shape.key} = ANY($1){where}", keep, *bounds
-        )
-        if rows:
-            await self._connection.execute(self._upsert(shape), *shape.to_postgresql(rows))
-
-    async def images(self, keys: Keys) -> Images:
-        """The rows of some keys as this transaction sees them."""
-        return await self._side._images(self._connection, keys)
-
-    def _upsert(self, shape: Shape) -> str:
-        # JSON travels as text: the driver has no array of it.
-        types = ["text" if form.type == "jsonb" else form.type for form in shape.forms.values()]
-        arrays = ", ".join(f"${number}::{each}[]" for number, each in enumerate(types, 1))
-        values = ", ".join(f"r.{n}::jsonb" if form.type == "jsonb" else f"r.{n}" for n, form in shape.forms.items())
-        changes = ", ".join(f"{name} = excluded.{name}" for name in shape.forms if name != shape.key)
-        # A ticket whose session came after its part of the copy is in the log, as the session is.
-        join = f" JOIN {self._s}.sessions s ON s.id = r.session_id" if shape is TICKETS else ""
-        return (
-            f"INSERT INTO {self._s}.{shape.table} ({shape.columns()}) SELECT {values} "
-            f"FROM unnest({arrays}) AS r({shape.columns()}){join} "
-            f"ON CONFLICT ({shape.key}) DO UPDATE SET {changes}"
-        )

@@ -20,7 +20,7 @@ from holdfast.sessions.clock import Clock
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.store import Authority
 from holdfast.sql.statements import Statements
-from holdfast.sql.tables import instant, tables
+from holdfast.sql.tables import EPOCH, instant, microseconds, tables
 from holdfast.sql.writer import Writer
 
 _EVENTS: Final = ("INSERT", "UPDATE", "DELETE")
@@ -156,6 +156,74 @@ class SqliteSide(Writer):
         """Forget entries of the log that nobody needs any more."""
         with self._stepping("prune", token):
             self._run("DELETE FROM holdfast_move_log WHERE seq <= ?", up_to)
+
+    def flip(self, token: int) -> None:
+        """Stop accepting writes: what the log names now is all that there is."""
+        with self._stepping("flip", token):
+            self._authority("here", "pending")
+            self._run("UPDATE holdfast_move SET sealed = 1, flips = flips + 1 WHERE id = 1")
+
+    def withdraw(self, token: int | None) -> None:
+        """Accept writes again, the decision not having been made.
+
+        Needs no token: whoever is about to decide names the flip that it decides on, and finds it withdrawn.
+        """
+        with self._stepping("withdraw", token):
+            self._authority("pending", "here")
+            self._run("UPDATE holdfast_move SET sealed = 0 WHERE id = 1")
+
+    def decide(self, token: int, flip: int) -> None:
+        """Give the authority up, after the flip whose changes PostgreSQL has: from here on only PostgreSQL can open."""
+        with self._stepping("decide", token):
+            if self._one("SELECT 1 FROM holdfast_move WHERE id = 1 AND flips = ?", flip) is None:
+                raise LeaseHeld("another process took the move over")
+            self._authority("pending", "there")
+
+    def reverse(self, images: Images, token: int) -> None:
+        """Make the rows what PostgreSQL's images say. Safe to repeat."""
+        with self._stepping("reverse", token):
+            self._apply(images)
+
+    def enter(self, token: int, hooks_expected_at: datetime | None) -> None:
+        """Take the authority back, which PostgreSQL has given up, and accept writes."""
+        with self._stepping("enter", token):
+            self._authority("there", "here")
+            at = None if hooks_expected_at is None else microseconds(hooks_expected_at - EPOCH)
+            self._run("UPDATE holdfast_control SET hooks_expected_at = ? WHERE id = 1", at)
+            self._run("UPDATE holdfast_move SET sealed = 0 WHERE id = 1")
+
+    def remove(self, token: int) -> None:
+        """Take out all that the move put in."""
+        with self._stepping("remove", token):
+            for name in _triggers():
+                self._run(f"DROP TRIGGER IF EXISTS {name}")
+            self._run("DROP TABLE holdfast_move_log")
+            self._run("DROP TABLE holdfast_move")
+
+    def _authority(self, before: Authority, after: Authority) -> None:
+        self._run(
+            "UPDATE holdfast_control SET authority = ?, epoch = epoch + 1 WHERE id = 1 AND authority = ?", after, before
+        )
+        if self._one("SELECT changes()") != (1,):
+            raise LeaseHeld("another process took the move over")
+
+    def _apply(self, images: Images) -> None:
+        if self._one("SELECT 1 FROM holdfast_control WHERE id = 1 AND authority = 'there'") is None:
+            raise LeaseHeld("another process took the move over")
+        self._run("UPDATE holdfast_move SET applying = 1 WHERE id = 1")
+        for table, shape in SHAPES.items():
+            marks = ", ".join("?" * len(shape.forms))
+            changes = ", ".join(f"{name} = excluded.{name}" for name in shape.forms if name != shape.key)
+            self._driver.executemany(
+                f"INSERT INTO {table} ({shape.columns()}) VALUES ({marks}) "
+                f"ON CONFLICT ({shape.key}) DO UPDATE SET {changes}",
+                images.rows[table].values(),
+            ).close()
+        for table, shape in reversed(SHAPES.items()):
+            self._driver.executemany(
+                f"DELETE FROM {table} WHERE {shape.key} = ?", [(key,) for key in images.gone[table]]
+            ).close()
+        self._run("UPDATE holdfast_move SET applying = 0 WHERE id = 1")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

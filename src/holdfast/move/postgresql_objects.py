@@ -1,0 +1,105 @@
+"""What a move puts into PostgreSQL, how it is switched, and how it is taken out.
+
+Made by the start of a move and removed at its end, not by a migration: a store that is not moved has nothing of it,
+and whoever may switch the fence (the owner of the tables) may make it too.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from holdfast.move.rows import SESSIONS, SHAPES, Shape
+from holdfast.sql.failures import FENCE_SQLSTATE
+
+# The rows that a trigger of each event gets to see.
+_EVENTS: Final = {"insert": "NEW", "update": "NEW", "delete": "OLD"}
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[Any]
+
+
+async def make(connection: "Connection", s: str, move: UUID) -> None:
+    """Make the tables, the capture (off), and the fence's exemption for a transaction that names the move."""
+    await connection.execute(
+        f"CREATE TABLE {s}.holdfast_move (id integer PRIMARY KEY CHECK (id = 1), move uuid NOT NULL, "
+        "store uuid NOT NULL, capture uuid, phase text NOT NULL, token bigint NOT NULL DEFAULT 0, owner text, "
+        "leased_until timestamptz, copying text NOT NULL DEFAULT 'sessions', copied text, "
+        "cursor bigint NOT NULL DEFAULT 0, settled bigint NOT NULL DEFAULT 0, verified bigint, deadline timestamptz)"
+    )
+    await connection.execute(
+        f"CREATE TABLE {s}.holdfast_move_log "
+        "(seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, shape text NOT NULL, key text NOT NULL)"
+    )
+    await connection.execute(
+        _fence_function(s, f"IF current_setting('holdfast.mover', true) = '{move}' THEN RETURN NULL; END IF; ")
+    )
+    for shape in SHAPES.values():
+        await _make_capture(connection, s, shape)
+    await capture(connection, s, on=False)
+
+
+async def remove(connection: "Connection", s: str, *, serves: bool) -> None:
+    """Take all of it out. A store that serves takes TRUNCATE again, which a move refuses."""
+    for table in SHAPES:
+        for event in _EVENTS:
+            await connection.execute(f"DROP TRIGGER holdfast_move_{event} ON {s}.{table}")
+        await connection.execute(f"DROP FUNCTION {s}.{_function(table)}")
+        if serves:
+            await connection.execute(f"ALTER TABLE {s}.{table} DISABLE TRIGGER holdfast_fence_truncate")
+    await connection.execute(_fence_function(s, ""))
+    await connection.execute(f"DROP TABLE {s}.holdfast_move_log, {s}.holdfast_move")
+
+
+async def capture(connection: "Connection", s: str, *, on: bool) -> None:
+    """Note the keys of the rows that clients write, or do not."""
+    how = "ENABLE ALWAYS" if on else "DISABLE"
+    for table in SHAPES:
+        for event in _EVENTS:
+            await connection.execute(f"ALTER TABLE {s}.{table} {how} TRIGGER holdfast_move_{event}")
+
+
+async def fence(connection: "Connection", s: str, *, closed: bool) -> None:
+    """Refuse clients' writes, or let them pass. Waits for those under way; none comes after.
+
+    TRUNCATE stays refused during a move: no trigger could note which rows it removes.
+    """
+    how = "ENABLE ALWAYS" if closed else "DISABLE"
+    for table in SHAPES:
+        await connection.execute(f"ALTER TABLE {s}.{table} {how} TRIGGER holdfast_fence")
+        await connection.execute(f"ALTER TABLE {s}.{table} ENABLE ALWAYS TRIGGER holdfast_fence_truncate")
+
+
+async def set_authority(connection: "Connection", s: str, authority: str) -> None:
+    """Say who has the authority: in the transaction that switches the fence."""
+    await connection.execute(
+        f"UPDATE {s}.holdfast_control SET authority = $1, epoch = epoch + 1 WHERE id = 1", authority
+    )
+
+
+def _function(table: str) -> str:
+    return f"holdfast_move_{table.removeprefix('holdfast_')}()"
+
+
+def _fence_function(s: str, exemption: str) -> str:
+    return (
+        f"CREATE OR REPLACE FUNCTION {s}.holdfast_fence() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"{exemption}RAISE EXCEPTION 'this store does not accept writes: another one holds the authority' "
+        f"USING ERRCODE = '{FENCE_SQLSTATE}'; END $$"
+    )
+
+
+async def _make_capture(connection: "Connection", s: str, shape: Shape) -> None:
+    # Once for a statement, which joined calls make for many rows. In the name of the owner: the application's role
+    # need not be allowed to write the log.
+    key = f"replace({shape.key}::text, '-', '')" if shape is SESSIONS else f"encode({shape.key}, 'hex')"
+    await connection.execute(
+        f"CREATE FUNCTION {s}.{_function(shape.table)} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+        f"SET search_path = pg_catalog, pg_temp AS $$ BEGIN INSERT INTO {s}.holdfast_move_log (shape, key) "
+        f"SELECT '{shape.table}', {key} FROM changed; RETURN NULL; END $$"
+    )
+    for event, rows in _EVENTS.items():
+        await connection.execute(
+            f"CREATE TRIGGER holdfast_move_{event} AFTER {event} ON {s}.{shape.table} "
+            f"REFERENCING {rows} TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION {s}.{_function(shape.table)}"
+        )

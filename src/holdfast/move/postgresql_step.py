@@ -1,0 +1,173 @@
+"""What a mover does within one of its transactions in PostgreSQL."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from holdfast.move import postgresql_objects as objects
+from holdfast.move.rows import SHAPES, TICKETS, Images, Key, Row, Shape
+from holdfast.move.sqlite_side import Keys
+from holdfast.move.state import LeaseHeld, Phase
+from holdfast.sql.connections import for_this_transaction
+
+if TYPE_CHECKING:
+    import asyncpg
+
+# While a switch of the fence waits for an open writer, later writers queue behind it.
+SWITCH_SETTINGS: Final = {"lock_timeout": "300"}
+
+
+async def images_of(connection: "asyncpg.Connection[Any]", s: str, keys: Keys) -> Images:
+    """The rows of some keys as a transaction sees them."""
+    images = Images.none()
+    for table, shape in SHAPES.items():
+        asked = list(keys.get(table, ()))
+        if not asked:
+            continue
+        found = await connection.fetch(
+            f"SELECT {shape.read_columns()} FROM {s}.{table} WHERE {shape.key} = ANY($1)",
+            shape.keys_to_postgresql(asked),
+        )
+        rows = images.rows[table]
+        rows.update((row[0], row) for row in map(shape.to_sqlite, found))
+        images.gone[table].extend(key for key in asked if key not in rows)
+    return images
+
+
+class PostgresqlStep:
+    """What a mover does within one transaction in PostgreSQL."""
+
+    def __init__(self, connection: "asyncpg.Connection[Any]", s: str) -> None:
+        """Keep the transaction, which `PostgresqlSide.step` makes, and the schema as it is written in a statement."""
+        self._connection = connection
+        self._s = s
+
+    async def phase(self, phase: Phase) -> None:
+        """Enter a phase."""
+        await self._connection.execute(f"UPDATE {self._s}.holdfast_move SET phase = $1 WHERE id = 1", phase)
+
+    async def begin_copying(self, capture: UUID) -> None:
+        """Copy from the start, of a log that begins now: what was copied or compared before does not count."""
+        await self._connection.execute(
+            f"UPDATE {self._s}.holdfast_move SET phase = 'copying', capture = $1, copying = 'sessions', "
+            "copied = NULL, cursor = 0, verified = NULL WHERE id = 1",
+            capture,
+        )
+
+    async def copied(self, shape: Shape, to: Key | None, then: Shape | None) -> None:
+        """Note how far a table is copied; with another one, that it is done and that one is next."""
+        await self._connection.execute(
+            f"UPDATE {self._s}.holdfast_move SET copying = $1, copied = $2 WHERE id = 1",
+            (then or shape).table,
+            None if then or to is None else shape.to_hex(to),
+        )
+
+    async def advanced(self, cursor: int) -> None:
+        """Note how far SQLite's log is applied."""
+        await self._connection.execute(f"UPDATE {self._s}.holdfast_move SET cursor = $1 WHERE id = 1", cursor)
+
+    async def verified(self, since: int) -> None:
+        """Note that all rows were compared and none differed."""
+        await self._connection.execute(f"UPDATE {self._s}.holdfast_move SET verified = $1 WHERE id = 1", since)
+
+    async def cut(self, budget: timedelta) -> None:
+        """Begin a cut-over, which has so long to come to a decision."""
+        await self._connection.execute(
+            f"UPDATE {self._s}.holdfast_move SET phase = 'cutting', deadline = clock_timestamp() + $1::interval "
+            "WHERE id = 1",
+            budget,
+        )
+
+    async def settled(self, flip: int) -> None:
+        """Note that all is applied that was written up to a flip."""
+        await self._connection.execute(f"UPDATE {self._s}.holdfast_move SET settled = $1 WHERE id = 1", flip)
+
+    async def open(self) -> None:
+        """Accept writes, SQLite having given its authority up, and note from now on which rows they change."""
+        await self._switch(closed=False, authority="here", phase="switched")
+        await objects.capture(self._connection, self._s, on=True)
+
+    async def consumed(self, entries: Sequence[int]) -> None:
+        """Cross off entries of the log that SQLite has."""
+        await self._connection.execute(f"DELETE FROM {self._s}.holdfast_move_log WHERE seq = ANY($1)", entries)
+
+    async def fence(self) -> None:
+        """Stop accepting writes, to go back."""
+        await self._switch(closed=True, authority="pending", phase="returning")
+
+    async def give_back(self) -> None:
+        """Give the authority up, SQLite having all that was written here."""
+        if await self._connection.fetchval(f"SELECT EXISTS (SELECT FROM {self._s}.holdfast_move_log)"):
+            raise LeaseHeld("another process took the move over")
+        await self._switch(closed=True, authority="there", phase="returned")
+        await objects.capture(self._connection, self._s, on=False)
+
+    async def follow(self) -> None:
+        """Follow SQLite again, which has taken the authority back. What was compared before does not count."""
+        await self._connection.execute(
+            f"UPDATE {self._s}.holdfast_move SET phase = 'following', verified = NULL, deadline = NULL WHERE id = 1"
+        )
+
+    async def remove(self, *, serves: bool) -> None:
+        """Take out all that the move put in. A store that does not serve is emptied, and stays closed."""
+        await self._connection.execute(for_this_transaction(SWITCH_SETTINGS))
+        if not serves:
+            await self._connection.execute(f"DELETE FROM {self._s}.sessions")
+        await objects.remove(self._connection, self._s, serves=serves)
+
+    async def _switch(self, *, closed: bool, authority: str, phase: Phase) -> None:
+        await self._connection.execute(for_this_transaction(SWITCH_SETTINGS))
+        await objects.fence(self._connection, self._s, closed=closed)
+        await objects.set_authority(self._connection, self._s, authority)
+        await self.phase(phase)
+
+    async def analyze(self) -> None:
+        """Let the planner know the tables: they were empty, and it would take them for small."""
+        for table in SHAPES:
+            await self._connection.execute(f"ANALYZE {self._s}.{table}")
+
+    async def expect_hooks(self, at: datetime | None) -> None:
+        """Take over when a process with an end hook was last seen."""
+        await self._connection.execute(f"UPDATE {self._s}.holdfast_control SET hooks_expected_at = $1 WHERE id = 1", at)
+
+    async def write(self, images: Images) -> None:
+        """Make the rows what the images say. Safe to repeat."""
+        for shape in SHAPES.values():
+            if rows := list(images.rows[shape.table].values()):
+                await self._connection.execute(self._upsert(shape), *shape.to_postgresql(rows))
+        for shape in reversed(SHAPES.values()):
+            if keys := images.gone[shape.table]:
+                await self._connection.execute(
+                    f"DELETE FROM {self._s}.{shape.table} WHERE {shape.key} = ANY($1)", shape.keys_to_postgresql(keys)
+                )
+
+    async def replace(self, shape: Shape, after: Key | None, to: Key | None, rows: Sequence[Row]) -> None:
+        """Make a stretch of a table consist of some rows; `None` is no bound."""
+        keep = shape.keys_to_postgresql([row[0] for row in rows])
+        bounds = shape.keys_to_postgresql([key for key in (after, to) if key is not None])
+        signs = [sign for sign, key in ((">", after), ("<=", to)) if key is not None]
+        where = "".join(f" AND {shape.key} {sign} ${number}" for number, sign in enumerate(signs, 2))
+        await self._connection.execute(
+            f"DELETE FROM {self._s}.{shape.table} WHERE NOT {shape.key} = ANY($1){where}", keep, *bounds
+        )
+        if rows:
+            await self._connection.execute(self._upsert(shape), *shape.to_postgresql(rows))
+
+    async def images(self, keys: Keys) -> Images:
+        """The rows of some keys as this transaction sees them."""
+        return await images_of(self._connection, self._s, keys)
+
+    def _upsert(self, shape: Shape) -> str:
+        # JSON travels as text: the driver has no array of it.
+        types = ["text" if form.type == "jsonb" else form.type for form in shape.forms.values()]
+        arrays = ", ".join(f"${number}::{each}[]" for number, each in enumerate(types, 1))
+        values = ", ".join(f"r.{n}::jsonb" if form.type == "jsonb" else f"r.{n}" for n, form in shape.forms.items())
+        changes = ", ".join(f"{name} = excluded.{name}" for name in shape.forms if name != shape.key)
+        # A ticket whose session came after its part of the copy is in the log, as the session is.
+        join = f" JOIN {self._s}.sessions s ON s.id = r.session_id" if shape is TICKETS else ""
+        return (
+            f"INSERT INTO {self._s}.{shape.table} ({shape.columns()}) SELECT {values} "
+            f"FROM unnest({arrays}) AS r({shape.columns()}){join} "
+            f"ON CONFLICT ({shape.key}) DO UPDATE SET {changes}"
+        )
