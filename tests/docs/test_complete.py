@@ -138,7 +138,7 @@ def _commands(command: Any, name: str) -> dict[str, set[str]]:
 
 def test_every_command_is_described() -> None:
     """One section for each command, with its options and no others."""
-    sections = _text("reference/commands.md").split("\n## ")[1:]
+    sections = _text("reference/cli.md").split("\n## ")[1:]
     shown = {}
     for section in sections:
         title, _, text = section.partition("\n")

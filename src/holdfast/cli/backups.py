@@ -82,6 +82,9 @@ def restore(
 ) -> None:
     """Put a backup back into a store, which is backed up first. What has ended stays ended.
 
+    Refused, with exit code 4: a backup that is damaged, unfinished, of another kind, of another store or of a newer
+    version. No such backup is exit code 3.
+
     Example: holdfast db restore data/backups/holdfast-20261129T031500Z-sqlite-0a1b2c3d.holdfast --yes
     """
     from holdfast.backups.restore import restore as restoring

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli import backups, db, serve
+from holdfast.cli import backups, db, import_, serve, sessions
 from holdfast.cli.exits import OK, REFUSED, CommandEnded, complain
 from holdfast.server.version import package_version
 from holdfast.sessions.errors import HoldfastError
@@ -19,7 +19,9 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 backups.register(db.app)
+import_.register(db.app)
 app.add_typer(db.app, name="db")
+app.add_typer(sessions.app, name="sessions")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,191 @@
+"""`holdfast sessions`: what an operator does with sessions, by id. Only `create` ever shows a token."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar, cast
+from uuid import UUID
+
+import typer
+
+from holdfast.cli import statistics
+from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
+from holdfast.cli.environment import read_settings
+from holdfast.cli.exits import DIFFERENT, USAGE, complain, end
+from holdfast.cli.output import confirm, print_facts, print_json, print_table
+from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.session import EndReason, Session
+
+Answer = TypeVar("Answer")
+
+app = typer.Typer(no_args_is_help=True, help="Look at sessions, begin and end them. By id, never by token.")
+statistics.register(app)
+
+Id = Annotated[str, typer.Argument(help="The session's id, as `list` shows it; never its token.")]
+User = Annotated[str | None, typer.Option(help="Only this user's.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+_COLUMNS: Final = ("id", "user_id", "created_at", "expires_at", "last_activity", "request_count")
+
+
+@app.command()
+def create(
+    user: Annotated[str | None, typer.Option(help="Whose it is; an anonymous visitor's without it.")] = None,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a session; prints its token, which nothing shows again.
+
+    Example: holdfast sessions create --user u1
+    """
+    new = _asked(sqlite, postgres, lambda manager: manager.create_session(user))
+    facts = {"id": new.id, "token": new.token, "expires_at": new.expires_at}
+    print_json(facts) if as_json else print_facts(facts)
+
+
+@app.command()
+def show(id: Id, sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
+    """Show a live session, and touch nothing; exit code 3 when it is not live.
+
+    Example: holdfast sessions show 019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b
+    """
+    checked = _checked(id)
+    session = _asked(sqlite, postgres, lambda manager: manager.get_by_id(checked))
+    if session is None:
+        end(DIFFERENT, "there is no live session with this id")
+    print_json(asdict(session)) if as_json else print_facts(asdict(session))
+
+
+@app.command("list")
+def list_(
+    user: User = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    after: Annotated[str | None, typer.Option(help="Begin after this id: the last one of the page before.")] = None,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """List live sessions, in order of their id, which is that of their creation.
+
+    Example: holdfast sessions list --user u1
+    """
+    start = None if after is None else _checked(after)
+    found = _asked(sqlite, postgres, lambda manager: manager.list_sessions(user, limit, start))
+    if as_json:
+        print_json([asdict(session) for session in found])
+        return
+    print_table(_COLUMNS, [_row(session) for session in found])
+    if len(found) == limit:
+        complain(f"there may be more: add --after {found[-1].id}")
+
+
+@app.command()
+def extend(
+    id: Id,
+    hours: Annotated[float, typer.Option(help="How many hours from now, but never past the longest lifetime.")] = 24,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a session live longer; prints when it expires now. Exit code 3 when it is not live.
+
+    Example: holdfast sessions extend 019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b --hours 8
+    """
+    checked = _checked(id)
+    expires_at = _asked(sqlite, postgres, lambda manager: manager.extend_by_id(checked, hours))
+    if expires_at is None:
+        end(DIFFERENT, "there is no live session with this id")
+    facts = {"id": checked, "expires_at": expires_at}
+    print_json(facts) if as_json else print_facts(facts)
+
+
+@app.command("end")
+def end_(
+    id: Annotated[str | None, typer.Argument(help="The session's id; or give --user.")] = None,
+    user: Annotated[str | None, typer.Option(help="All sessions of this user instead of one.")] = None,
+    keep: Annotated[str | None, typer.Option(help="With --user: all but the session with this id.")] = None,
+    reason: Annotated[str, typer.Option(help="Why: revoked, evicted, expired or idle.")] = "revoked",
+    yes: Yes = False,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """End one session, or all of a user: logged out at once, everywhere. Exit code 3 when there was nothing to end.
+
+    Example: holdfast sessions end --user u1 --yes
+    """
+    if (id is None) == (user is None) or (keep is not None and user is None):
+        end(USAGE, "give the id of one session, or --user, which --keep may follow")
+    count = _ended_of_user(sqlite, postgres, user, keep, reason, yes=yes) if user is not None else 0
+    if id is not None:
+        checked = _checked(id)
+        confirm(f"End the session {checked}?", yes=yes)
+        count = int(_asked(sqlite, postgres, lambda manager: manager.end_session(checked, _reason(reason))))
+    if as_json:
+        print_json({"ended": count})
+    else:
+        typer.echo(count)
+    if not count:
+        end(DIFFERENT, "there was no live session to end")
+
+
+@app.command()
+def count(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
+    """Print how many sessions are live. Exact.
+
+    Example: holdfast sessions count
+    """
+    live = _asked(sqlite, postgres, lambda manager: manager.get_active_session_count())
+    print_json({"live": live}) if as_json else typer.echo(live)
+
+
+@app.command()
+def cleanup(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
+    """Remove all expired sessions now, which the server's sweep does little by little; prints how many.
+
+    Example: holdfast sessions cleanup
+    """
+    removed = _asked(sqlite, postgres, lambda manager: manager.cleanup_expired_sessions())
+    print_json({"removed": removed}) if as_json else typer.echo(removed)
+
+
+def _ended_of_user(
+    sqlite: Path | None, postgres: str | None, user: str, keep: str | None, reason: str, *, yes: bool
+) -> int:
+    if reason != "revoked":
+        end(USAGE, "all sessions of a user are revoked; --reason is for a single one")
+    kept = None if keep is None else _checked(keep)
+    confirm(f"End all sessions of {user!r}{'' if kept is None else f' but {kept}'}?", yes=yes)
+    return _asked(sqlite, postgres, lambda manager: manager.revoke_user_sessions(user, kept))
+
+
+def _asked(sqlite: Path | None, postgres: str | None, ask: Callable[[SessionManager], Awaitable[Answer]]) -> Answer:
+    """What one manager answers, opened for this and without a sweep of its own."""
+    refuse_both(sqlite, postgres)
+    manager = read_settings(sqlite, postgres, sweep_interval_seconds="none").manager()
+
+    async def asking() -> Answer:
+        async with manager:
+            return await ask(manager)
+
+    return asyncio.run(asking())
+
+
+def _checked(id: str) -> str:
+    """An id; anything else, a token above all, is refused and not repeated."""
+    try:
+        return str(UUID(id))
+    except ValueError:
+        end(USAGE, "that is no id: an id is what `holdfast sessions list` shows; a token is never an argument")
+
+
+def _reason(reason: str) -> EndReason:
+    if reason not in ("revoked", "evicted", "expired", "idle"):
+        end(USAGE, "a reason is one of revoked, evicted, expired, idle")
+    return cast("EndReason", reason)
+
+
+def _row(session: Session) -> list[Any]:
+    return [getattr(session, column) for column in _COLUMNS]
