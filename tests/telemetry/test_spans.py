@@ -82,6 +82,18 @@ class Api:
         self.current: ContextVar[Span] = ContextVar("current")
         self.made: list[Span] = []
 
+    class ProxyTracerProvider:
+        """What there is while none is set."""
+
+    class NoOpTracerProvider:
+        """One that was switched off."""
+
+    provider: object = None
+
+    def get_tracer_provider(self) -> object:
+        """The one that is set."""
+        return self.provider
+
     def get_tracer(self, name: str) -> "Api":
         """The tracer is this too."""
         assert name == "holdfast"
@@ -186,8 +198,8 @@ def test_without_the_package_there_are_none(monkeypatch: pytest.MonkeyPatch) -> 
     assert not Several(Observer()).traces
 
 
-def test_with_the_package_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two modules of the API are what the observer is made of."""
+def test_with_a_provider_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two modules of the API are what the observer is made of, once somebody collects spans."""
     api = Api()
 
     class ContextModule:
@@ -196,7 +208,22 @@ def test_with_the_package_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(
         module, "import_module", {"opentelemetry.trace": api, "opentelemetry.context": ContextModule}.get
     )
+    for nobody in (Api.ProxyTracerProvider(), Api.NoOpTracerProvider()):
+        api.provider = nobody
+        assert spans() is None
+    api.provider = object()
     found = spans()
     assert found is not None
     assert found.traces
     assert found.context() is None
+
+
+def test_the_package_itself_has_what_is_used() -> None:
+    """OpenTelemetry's API, where it is installed: no provider is set in the tests, so nobody traces."""
+    api = pytest.importorskip("opentelemetry.trace")
+    assert spans() is None
+    made = Spans(api, pytest.importorskip("opentelemetry.context").Context())
+    assert made.context() is None
+    contexts = [api.SpanContext(1, number, is_remote=False) for number in (1, 2, 2)]
+    made.joined("touch", 3, 0.1, 0.1, ValueError(), contexts)
+    made.called("read", 0.1, None)
