@@ -184,6 +184,18 @@ async def test_more_rows_than_one_transaction_takes(path: Path) -> None:
         assert await sessions.get_active_session_count() == 5101
 
 
+async def test_keys_that_are_not_utf_8_stop_nobody(path: Path) -> None:
+    """More of them than one transaction takes are gone through, and the rows after them have their ids."""
+    old = OldSessionManager(path)
+    first = old.create_session("u1")
+    copy = "INSERT INTO sessions SELECT CAST(X'66ff' || value AS TEXT), user_id, metadata, created_at, expires_at, "
+    copy += "last_activity, 0 FROM sessions, json_each(?) WHERE session_id = ?"
+    execute(path, copy, str(list(range(1200))), first)
+    async with opened(path) as sessions:
+        assert await sessions.get_active_session_count() == 1
+        assert await sessions.validate_session(first)
+
+
 async def test_an_unknown_token_costs_nothing_and_makes_nothing(path: Path) -> None:
     """No token that nobody issued is adopted, whatever it looks like (promise 3)."""
     OldSessionManager(path).create_session("u1")

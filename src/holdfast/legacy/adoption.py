@@ -29,19 +29,17 @@ class Adoption:
         count: int = self._driver.execute(statements.BACKLOG, (CHUNK + 1,)).fetchone()[0]
         return count
 
-    def walk(self, after: str) -> str | None:
+    def walk(self, after: bytes) -> bytes | None:
         """Adopt a chunk of the rows that were there before the triggers; the key to go on after, `None` at the end."""
         rows = self._driver.execute(statements.OLD_ROWS, (after, CHUNK)).fetchall()
         for session_id, user_id in rows:
             self._adopt(session_id, user_id)
-        last = rows[-1][0] if len(rows) == CHUNK else None
-        if last is not None and not isinstance(last, str):
-            # Not UTF-8, and no key to go on after: the text that follows it in SQLite's order is.
-            last = bytes(last).decode(errors="replace")
-        if last is None:
-            self._driver.execute(statements.ORPHANS)
-            self._driver.execute("UPDATE holdfast_control SET adopted = 1 WHERE id = 1")
-        return last
+        if len(rows) == CHUNK:
+            last = rows[-1][0]
+            return last.encode() if isinstance(last, str) else bytes(last)
+        self._driver.execute(statements.ORPHANS)
+        self._driver.execute("UPDATE holdfast_control SET adopted = 1 WHERE id = 1")
+        return None
 
     def drain(self, now: int, expired: Callable[[Any], bool]) -> bool:
         """Do what a chunk of notes asks for: rows that came get ids, of those that went the traces are kept.
@@ -81,7 +79,7 @@ class Adoption:
 
     def _gone(self, session_id: str, user_id: Any, reason: EndReason, now: int) -> None:
         if not self.bury(session_id, user_id, reason, now) and (digest := clear_digest_of(session_id)) is not None:
-            self._driver.execute(statements.REVIVE, (0, digest))
+            self._driver.execute(statements.REVIVE, (0, bytes(digest)))
 
     def _noted(self, session_id: str, user_id: Any) -> bool:
         return self._driver.execute(statements.SET_USER, (as_user(user_id), _is_odd(user_id), session_id)).rowcount > 0

@@ -17,7 +17,10 @@ def has_legacy_form(path: Path) -> bool:
 
     Whoever opens it finds out why, and says so.
     """
-    if not path.is_file():
+    try:
+        if not path.is_file():
+            return False
+    except OSError:
         return False
     for mode in ("ro", "rw"):
         # Read-only it cannot be read when another program died while it wrote: then the next one to open it puts it

@@ -113,10 +113,10 @@ SET_USER: Final = "UPDATE holdfast_ids SET user_id = ?, odd = ? WHERE session_id
 OLD_ROW: Final = "SELECT user_id FROM sessions WHERE session_id = ?"
 """Whether there is a legacy row, and whose."""
 OLD_ROWS: Final = (
-    "SELECT session_id, user_id FROM sessions WHERE typeof(session_id) = 'text' AND session_id > ? "
+    "SELECT session_id, user_id FROM sessions WHERE typeof(session_id) = 'text' AND session_id > CAST(? AS TEXT) "
     "ORDER BY session_id LIMIT ?"
 )
-"""Some legacy rows in order of their keys."""
+"""Some legacy rows in order of their keys, after one that is given as bytes: it need not be UTF-8."""
 IS_REFUSED: Final = (
     "SELECT 1 FROM holdfast_ended WHERE ?1 IN (digest, previous_digest) "
     "UNION ALL SELECT 1 FROM holdfast_ids WHERE previous_digest = ?1 LIMIT 1"

@@ -77,7 +77,7 @@ class LegacyWriter(FileWriter):
 
     def adopt(self) -> None:
         """Make Holdfast's own tables if they are missing, and give the rows that are there their ids."""
-        after = None if self._patiently(self._installed) else ""
+        after = None if self._patiently(self._installed) else b""
         while after is not None:
             after = self._patiently(partial(self.sessions.adoption.walk, after))
 
