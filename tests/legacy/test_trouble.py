@@ -53,6 +53,27 @@ async def test_a_lock_of_the_old_application_is_waited_for(tmp_path: Path, journ
         assert session.request_count == 2
 
 
+async def test_a_commit_waits_for_the_old_applications_reader(tmp_path: Path) -> None:
+    """With a rollback journal a reader holds commits up: the call is made again until it is let through, once."""
+    path = legacy_file(tmp_path / "legacy.db")
+    old = OldSessionManager(path)
+    tokens = [old.create_session("u1") for _ in range(3)]
+    async with SessionManager(path, sweep_interval=None) as sessions:
+        with closing(sqlite3.connect(path)) as reader:
+            cursor = reader.execute("SELECT session_id FROM sessions")
+            cursor.fetchone()
+            waiting = asyncio.create_task(sessions.validate_session(tokens[0]))
+            done, _ = await asyncio.wait([waiting], timeout=1.2)
+            assert not done
+            cursor.close()
+        session = await waiting
+        assert session is not None
+        assert session.request_count == 1
+        row = old.get_session(tokens[0])
+        assert row is not None
+        assert row[6] == 1
+
+
 async def test_an_old_applications_call_gets_its_turn(tmp_path: Path) -> None:
     """While Holdfast writes without a break, the old application's default patience is enough."""
     path = legacy_file(tmp_path / "legacy.db")
