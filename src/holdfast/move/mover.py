@@ -254,6 +254,7 @@ class Mover:
         """Take the next step; its name, or `None` when there is none to take at the moment."""
         look = await self.look()
         if look.postgresql.phase is None:
+            self._token = None
             return None
         if self._token is None:
             await self._leased()

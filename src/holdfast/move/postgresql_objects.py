@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 async def make(connection: "Connection", s: str, move: UUID) -> None:
     """Make the tables, the capture (off), and the fence's exemption for a transaction that names the move."""
+    # Tokens begin beyond those of any earlier move, whose movers may still be about.
     await connection.execute(
         f"CREATE TABLE {s}.holdfast_move (id integer PRIMARY KEY CHECK (id = 1), move uuid NOT NULL, "
-        "store uuid NOT NULL, capture uuid, phase text NOT NULL, token bigint NOT NULL DEFAULT 0, owner text, "
+        "store uuid NOT NULL, capture uuid, phase text NOT NULL, owner text, "
+        "token bigint NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, "
         "leased_until timestamptz, copying text NOT NULL DEFAULT 'sessions', copied text, "
         "cursor bigint NOT NULL DEFAULT 0, settled bigint NOT NULL DEFAULT 0, verified bigint, deadline timestamptz)"
     )
