@@ -1,8 +1,6 @@
 """`holdfast db import`."""
 
 import asyncio
-import json
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +10,8 @@ import typer
 from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import USAGE, complain, end
+from holdfast.cli.output import confirm as ask
+from holdfast.cli.output import print_json
 from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def import_(
         return
     report, backup = asyncio.run(_import(settings, from_sqlite, dry_run, accept_quarantined, on_bad_expiry.value))
     if as_json:
-        typer.echo(json.dumps({"dry_run": dry_run, "backup": backup and str(backup), **report.as_json()}))
+        print_json({"dry_run": dry_run, "backup": backup and str(backup), **report.as_json()})
         return
     if backup is not None:
         typer.echo(backup)
@@ -89,24 +89,26 @@ async def _import(
     wishes = Wishes(zone_named(settings.legacy_tz), on_bad_expiry, accept_quarantined)
     address, options, folder = settings.address(), settings.store_options(), settings.backup_directory
     with Progress() as progress:
+        read = 0
+
+        def tell(step: str, rows: int) -> None:
+            nonlocal read
+            if step == "reading":
+                read = rows
+            progress.expected = read if step == "importing" else None
+            progress(step, rows)
+
         if from_sqlite is not None:
-            return await importing(from_sqlite, address, options, folder, wishes, progress, dry=dry_run)
-        return await in_place(address, options, folder, wishes, progress, dry=dry_run)
+            return await importing(from_sqlite, address, options, folder, wishes, tell, dry=dry_run)
+        return await in_place(address, options, folder, wishes, tell, dry=dry_run)
 
 
 def _end_of_import(settings: "Settings", *, undo: bool, yes: bool, as_json: bool) -> None:
     from holdfast.imports.whole import confirm_in_place, undo_in_place
 
     address, options = settings.address(), settings.store_options()
-    if not yes:
-        if not sys.stdin.isatty():
-            end(USAGE, "this cannot be taken back; without a terminal to ask at, add --yes")
-        question = (
-            "Put the application's table back, without what began in Holdfast"
-            if undo
-            else "Drop the application's table"
-        )
-        typer.confirm(f"{question}?", abort=True, err=True)
+    question = "Put the application's table back, without what began in Holdfast" if undo else "Drop that table"
+    ask(f"{question}?", yes=yes)
     if undo:
         gone = asyncio.run(undo_in_place(address, options))
         complain(f"the application's table is back; {gone:,} of its rows are over and went")
@@ -114,7 +116,7 @@ def _end_of_import(settings: "Settings", *, undo: bool, yes: bool, as_json: bool
         gone = int(asyncio.run(confirm_in_place(address, options)))
         complain("the application's table is dropped" if gone else "there is no table to drop")
     if as_json:
-        typer.echo(json.dumps({"undone" if undo else "dropped": gone}))
+        print_json({"undone" if undo else "dropped": gone})
 
 
 def _show(report: "Report", *, dry_run: bool) -> None:

@@ -17,6 +17,8 @@ class Progress:
         self._step = ""
         self._since = self._last = time.monotonic()
         self._width = 0
+        self.expected: int | None = None
+        """How many rows the present step has in all, where that is known: then what is left of it is shown too."""
 
     def __call__(self, step: str, rows: int) -> None:
         """A step has come this far."""
@@ -27,6 +29,8 @@ class Progress:
             self._last = now
             rate = rows / max(now - self._since, 0.001)
             text = f"{step}: {rows:,} rows, {rate:,.0f} a second" if rows else step
+            if rows and self.expected:
+                text += f", {max(self.expected - rows, 0) / rate:,.0f} seconds left"
             self._width = max(self._width, len(text))
             sys.stderr.write(f"\r{text:{self._width}}")
             sys.stderr.flush()
