@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
 from holdfast import SessionManager, StoreOptions
 from holdfast.move.mover import Mover
 from holdfast.move.rows import SHAPES
+from holdfast.sessions.tokens import digest_of_new
 
 LEASE = timedelta(seconds=0.3)
 
@@ -47,11 +49,20 @@ class Place:
                 if number % 3 == 0:
                     await manager.validate_session(new.token)
                 if number % 10 == 1:
-                    tokens[-1] = (await manager.rotate_session(new.token)).token  # type: ignore[union-attr]
+                    rotated = await manager.rotate_session(new.token)
+                    assert rotated is not None
+                    tokens[-1] = rotated.token
                 if number % 10 == 2:
                     await manager.delete_session(new.token)
                 if number % 10 == 3:
                     await manager.create_ticket(new.token)
+                    self.in_sqlite(
+                        "INSERT INTO holdfast_imported VALUES (?, ?, ?, 'a repair', ?, '{\"a\": 1}')",
+                        digest_of_new(new.token),
+                        UUID(new.id).hex if number % 20 == 3 else None,
+                        f"u{number % 7}",
+                        number % 20 == 3,
+                    )
             return tokens
 
     def in_sqlite(self, statement: str, *values: Any) -> list[Any]:

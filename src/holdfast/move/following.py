@@ -21,6 +21,7 @@ from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
 from holdfast.sessions.statistics import Statistical, Statistics
 from holdfast.sessions.store import Channel, Held, Hint, Key, MovableStore
+from holdfast.sessions.sweeper import TakesClearTokens
 from holdfast.sessions.tokens import TokenDigest
 
 Answer = TypeVar("Answer")
@@ -135,6 +136,17 @@ class FollowingStore:
         if not isinstance(store, Statistical):
             raise StoreRefused("this store keeps no statistics; they come with a native one")
         return await store.statistics(hours, top)
+
+    @property
+    def has_clear_tokens(self) -> bool:
+        """Whether imported sessions live in either store: a move carries them from the one to the other."""
+        return any(isinstance(side.store, TakesClearTokens) and side.store.has_clear_tokens for side in self._sides)
+
+    async def look_for_clear_tokens(self) -> None:
+        """See `TakesClearTokens`: in the store that serves."""
+        store = self._current.store
+        if isinstance(store, TakesClearTokens):
+            await store.look_for_clear_tokens()
 
     @property
     def serving(self) -> str:

@@ -7,7 +7,7 @@ and whoever may switch the fence (the owner of the tables) may make it too.
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from holdfast.move.rows import SESSIONS, SHAPES, Shape
+from holdfast.move.rows import FENCED, SESSIONS, SHAPES, Shape
 from holdfast.sql.failures import FENCE_SQLSTATE
 
 # The rows that a trigger of each event gets to see.
@@ -47,7 +47,7 @@ async def remove(connection: "Connection", s: str, *, serves: bool) -> None:
         for event in _EVENTS:
             await connection.execute(f"DROP TRIGGER holdfast_move_{event} ON {s}.{table}")
         await connection.execute(f"DROP FUNCTION {s}.{_function(table)}")
-        if serves:
+        if serves and table in FENCED:
             await connection.execute(f"ALTER TABLE {s}.{table} DISABLE TRIGGER holdfast_fence_truncate")
     await connection.execute(_fence_function(s, ""))
     await connection.execute(f"DROP TABLE {s}.holdfast_move_log, {s}.holdfast_move")
@@ -67,7 +67,7 @@ async def fence(connection: "Connection", s: str, *, closed: bool) -> None:
     TRUNCATE stays refused during a move: no trigger could note which rows it removes.
     """
     how = "ENABLE ALWAYS" if closed else "DISABLE"
-    for table in SHAPES:
+    for table in FENCED:
         await connection.execute(f"ALTER TABLE {s}.{table} {how} TRIGGER holdfast_fence")
         await connection.execute(f"ALTER TABLE {s}.{table} ENABLE ALWAYS TRIGGER holdfast_fence_truncate")
 

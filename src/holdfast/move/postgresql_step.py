@@ -113,7 +113,8 @@ class PostgresqlStep:
         """Take out all that the move put in. A store that does not serve is emptied, and stays closed."""
         await self._connection.execute(for_this_transaction(SWITCH_SETTINGS))
         if not serves:
-            await self._connection.execute(f"DELETE FROM {self._s}.sessions")
+            for table in reversed(SHAPES):
+                await self._connection.execute(f"DELETE FROM {self._s}.{table}")
         await objects.remove(self._connection, self._s, serves=serves)
 
     async def _switch(self, *, closed: bool, authority: str, phase: Phase) -> None:

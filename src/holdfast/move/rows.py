@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from holdfast.legacy.metadata import read_metadata
 from holdfast.move.state import MoveRefused
 from holdfast.sessions.errors import HoldfastError
-from holdfast.sessions.metadata import canonical, decode
+from holdfast.sessions.metadata import decode
 from holdfast.sql.tables import EPOCH, instant, microseconds
 
 Key = str | bytes
@@ -63,7 +64,9 @@ _BYTES: Final = _Form("bytea", _bytes, bytes)
 _INSTANT: Final = _Form("timestamptz", instant, _since_epoch)
 _TEXT: Final = _Form("text", _text, str)
 _NUMBER: Final = _Form("bigint", _number, int)
-_JSON: Final = _Form("jsonb", _metadata, lambda value: canonical(decode(value)))
+_FLAG: Final = _Form("boolean", lambda value: bool(_number(value)), int)
+# Not the rule for new metadata: what was imported may be larger than that allows.
+_JSON: Final = _Form("jsonb", _metadata, lambda value: read_metadata(value).text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +143,20 @@ SESSIONS: Final = Shape(
         "ended_at": _INSTANT,
         "end_reason": _TEXT,
         "notified_at": _INSTANT,
+        "clear_token": _FLAG,
     },
 )
 TICKETS: Final = Shape(
     "holdfast_tickets", {"digest": _BYTES, "session_id": _ID, "origin": _TEXT, "expires_at": _INSTANT}
 )
-SHAPES: Final = {shape.table: shape for shape in (SESSIONS, TICKETS)}
+IMPORTED: Final = Shape(
+    "holdfast_imported",
+    {"digest": _BYTES, "session_id": _ID, "user_id": _TEXT, "remarks": _TEXT, "live": _FLAG, "original": _TEXT},
+)
+SHAPES: Final = {shape.table: shape for shape in (SESSIONS, TICKETS, IMPORTED)}
 """In the order of writing: a ticket refers to its session."""
+FENCED: Final = ("sessions", "holdfast_tickets")
+"""What the fence in PostgreSQL stands before. Rows of other tables change only together with these."""
 
 
 @dataclass(frozen=True, slots=True)
