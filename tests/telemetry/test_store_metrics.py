@@ -93,6 +93,17 @@ async def test_what_was_done_is_what_is_shown(address: str) -> None:
     assert seen.value("holdfast_store_connections") == 0
 
 
+async def test_a_burst_of_invalid_tokens_rises(address: str) -> None:
+    """S-78: made-up tokens and well-formed ones that nobody issued are counted apart; an alert rule asks for them."""
+    async with watched(address) as seen:
+        await asyncio.gather(*(seen.manager.validate_session(f"guess-{n}") for n in range(500)))
+        await asyncio.gather(*(seen.manager.validate_session(new_token()) for _ in range(20)))
+        assert seen.value("holdfast_validates_refused_total", reason="malformed") == 500
+        assert seen.value("holdfast_validates_refused_total", reason="not_live") == 20
+    rules = (ROOT / "deploy" / "monitoring" / "alerts.yml").read_text(encoding="utf-8")
+    assert 'holdfast_validates_refused_total{reason="malformed"}' in rules
+
+
 async def test_the_sweep_is_shown(address: str, caplog: pytest.LogCaptureFixture) -> None:
     """How often it ran, what it did and when; it says so in one line, with numbers and no names."""
     with caplog.at_level(logging.INFO, logger="holdfast.sessions"):
