@@ -13,8 +13,11 @@ from holdfast import SessionManager
 from holdfast.imports.report import Report
 from holdfast.imports.run import Wishes, carry_all, look, refuse, taking
 from holdfast.imports.sources import SqliteSource
+from holdfast.move.following import FollowingStore
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
+from holdfast.sql.stores import store_at
+from tests.conftest import MigratedDatabases
 from tests.imports.conftest import legacy_file, plain_row
 from tests.legacy.row_cases import CASES, NOW
 
@@ -135,3 +138,18 @@ def test_live_rows_are_left_behind_by_their_number_only(tmp_path: Path) -> None:
         with pytest.raises(StoreRefused, match="--accept-quarantined 1"):
             refuse(report, Wishes(ZoneInfo("UTC"), accept_quarantined=number))
     refuse(report, Wishes(ZoneInfo("UTC"), accept_quarantined=1))
+
+
+async def test_both_stores_of_a_move_know_of_the_old_tokens(
+    tmp_path: Path, migrated_database: MigratedDatabases
+) -> None:
+    """A process that follows a move tries them as one with a single store does."""
+    file, database = str(tmp_path / "new.db"), migrated_database(None)
+    await imported(file, legacy_file(tmp_path / "old.db", [plain_row("session-1")]))
+    following = StoreOptions(follows=True)
+    store = FollowingStore(store_at(file, following), store_at(database, following), preferred="sqlite", deadline=5)
+    async with SessionManager(store, sweep_interval=None) as sessions:
+        assert await sessions.validate_session("session-1") is not None
+        await sessions.sweep()
+        assert await sessions.validate_session("session-1") is not None
+        assert await sessions.validate_session("session-2") is None

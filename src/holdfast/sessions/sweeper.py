@@ -41,7 +41,9 @@ class Swept(NamedTuple):
 class TakesClearTokens(Protocol):
     """A store that may hold imported sessions, whose tokens have another form than ours. Most hold none."""
 
-    has_clear_tokens: bool
+    @property
+    def has_clear_tokens(self) -> bool:
+        """Whether there was one when it was opened, or last looked."""
 
     async def look_for_clear_tokens(self) -> None:
         """Find out whether there are such sessions now."""
