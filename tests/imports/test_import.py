@@ -14,6 +14,7 @@ from holdfast.imports.report import Report
 from holdfast.imports.run import Wishes, carry_all, look, refuse, taking
 from holdfast.imports.sources import SqliteSource
 from holdfast.move.following import FollowingStore
+from holdfast.opening import open_store
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.stores import store_at
@@ -37,6 +38,21 @@ async def imported(address: str, source: Path, wishes: Wishes = UTC_WISHES, now:
 def manager(address: str) -> SessionManager:
     """A manager that sweeps on request only."""
     return SessionManager(address, sweep_interval=None)
+
+
+async def test_what_holdfast_ended_stays_ended(address: str, tmp_path: Path) -> None:
+    """Promise 2: a file that was served in place; a row that the old application wrote again is no log-in."""
+    rows = [plain_row("session-1"), plain_row("session-2")]
+    source = legacy_file(tmp_path / "old.db", rows)
+    async with SessionManager(open_store(source, StoreOptions(legacy_tz="UTC")), sweep_interval=None) as served:
+        assert await served.delete_session("session-1")
+    with closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)", rows[0])
+    report = await imported(address, source)
+    assert (report.rows, report.exact, report.quarantined, report.quarantined_live) == (2, 1, 1, 0)
+    async with manager(address) as sessions:
+        assert await sessions.validate_session("session-1") is None
+        assert await sessions.validate_session("session-2")
 
 
 async def test_everybody_stays_logged_in(address: str, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from holdfast.sessions.errors import InvalidArgument, StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.tables import VERSION_TABLE, tables
-from holdfast.sql.views import VIEWS, view_statements
+from holdfast.sql.views import view_statements
 from tests.schema.conftest import PLACES, Place
 from tests.support import binaries
 from tests.support.admin import execute

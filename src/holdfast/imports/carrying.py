@@ -3,7 +3,7 @@
 import json
 from datetime import datetime, tzinfo
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from holdfast.imports.report import Report
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry, Quarantined, read_row
@@ -11,10 +11,15 @@ from holdfast.sessions.ids import new_id
 from holdfast.sessions.session import Record
 from holdfast.sql.carried import Carried
 
+_OVER: Final = Quarantined(("ended or replaced in Holdfast already",), live=False)
 
-def carried(row: LegacyRow, zone: tzinfo, now: datetime, on_bad_expiry: OnBadExpiry, report: Report) -> Carried:
-    """What becomes of a row; the report counts it."""
-    outcome = read_row(row, zone, now, on_bad_expiry=on_bad_expiry)
+
+def carried(
+    row: LegacyRow, zone: tzinfo, now: datetime, on_bad_expiry: OnBadExpiry, over: frozenset[bytes], report: Report
+) -> Carried:
+    """What becomes of a row; the report counts it. One whose digest is among those that are `over` stays behind."""
+    read = read_row(row, zone, now, on_bad_expiry=on_bad_expiry)
+    outcome = _OVER if over and _digest(row) in over else read
     owner = row.user_id if isinstance(row.user_id, str) and "\0" not in row.user_id else None
     if isinstance(outcome, Quarantined):
         report.quarantined += 1

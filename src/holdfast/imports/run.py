@@ -59,10 +59,10 @@ async def taking(address: str | os.PathLike[str], options: StoreOptions) -> Asyn
 
 async def look(source: Source, wishes: Wishes, tell: Tell, now: datetime | None = None) -> Report:
     """Read every row and change nothing. They are judged by the source's clock, unless a time is given."""
-    report, now = Report(), now or await source.now()
+    report, now, over = Report(), now or await source.now(), await source.over()
     async for rows in source.chunks():
         for row in rows:
-            carried(row, wishes.zone, now, wishes.on_bad_expiry, report)
+            carried(row, wishes.zone, now, wishes.on_bad_expiry, over, report)
         tell("reading", report.rows)
     return report
 
@@ -79,9 +79,9 @@ def refuse(report: Report, wishes: Wishes) -> None:
 
 async def carry_all(source: Source, store: Taking, wishes: Wishes, now: datetime, tell: Tell) -> Report:
     """Take every row in that no earlier run has. Safe to repeat."""
-    report = Report()
+    report, over = Report(), await source.over()
     async for rows in source.chunks():
-        chunk = [carried(row, wishes.zone, now, wishes.on_bad_expiry, report) for row in rows]
+        chunk = [carried(row, wishes.zone, now, wishes.on_bad_expiry, over, report) for row in rows]
         # A batch may hold a row twice only where it has no token; then the rows are the same in all.
         unique = list({each.digest: each for each in chunk}.values())
         for attempt in range(_ATTEMPTS):

@@ -27,6 +27,12 @@ class Source(Protocol):
     async def now(self) -> datetime:
         """What the database's clock says (aware, UTC)."""
 
+    async def over(self) -> frozenset[bytes]:
+        """The digests that Holdfast, serving this table, knows to open nothing any more.
+
+        The old application may have written the row of one again since.
+        """
+
     def chunks(self) -> AsyncIterator[list[LegacyRow]]:
         """All rows as of one instant."""
 
@@ -45,6 +51,24 @@ class SqliteSource:
         with sqlite_copy.named(f"SQLite file {self._path}"), closing(sqlite3.connect(":memory:")) as connection:
             text = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')").fetchone()[0]
         return datetime.fromisoformat(text)
+
+    async def over(self) -> frozenset[bytes]:
+        """See `Source`. None where Holdfast never served the file."""
+        with (
+            sqlite_copy.named(f"SQLite file {self._path}"),
+            closing(sqlite_copy.open_to_read(self._path)) as connection,
+        ):
+            served = "SELECT count(*) FROM sqlite_master WHERE name IN ('holdfast_ended', 'holdfast_ids')"
+            if connection.execute(served).fetchone()[0] < 2:
+                return frozenset()
+            return frozenset(
+                digest
+                for (digest,) in connection.execute(
+                    "SELECT digest FROM holdfast_ended UNION SELECT previous_digest FROM holdfast_ended "
+                    "UNION SELECT previous_digest FROM holdfast_ids"
+                )
+                if digest is not None
+            )
 
     async def chunks(self) -> AsyncIterator[list[LegacyRow]]:
         """See `Source`."""
@@ -71,6 +95,10 @@ class PostgresqlSource:
         async with postgresql_copy.transaction(self._address, self._options, reading=True) as connection:
             now: datetime = await connection.fetchval("SELECT clock_timestamp()")
             return now
+
+    async def over(self) -> frozenset[bytes]:
+        """See `Source`. Holdfast serves no such table."""
+        return frozenset()
 
     async def chunks(self) -> AsyncIterator[list[LegacyRow]]:
         """See `Source`."""
