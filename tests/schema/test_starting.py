@@ -135,11 +135,14 @@ async def test_a_foreign_table_is_refused_untouched(empty: Place, made: str) -> 
     )
     names = await relations(empty)
     before = content(empty)
-    for attempt in attempts(
-        lambda: schema.upgrade(empty.address),
+    openings = [
         lambda: SessionManager(empty.address, options=StoreOptions(upgrade=True)).open(),
         lambda: SessionManager(empty.address, options=StoreOptions(upgrade=False)).open(),
-    ):
+    ]
+    if made == "legacy" and empty.schema is None:
+        # A file in the legacy form is served as it is; only native tables are not made beside it.
+        openings.clear()
+    for attempt in attempts(lambda: schema.upgrade(empty.address), *openings):
         with pytest.raises(StoreRefused, match=r"not Holdfast's; it was not touched\..*holdfast db import") as caught:
             await attempt()
         assert ("another file" if empty.schema is None else "HOLDFAST_SCHEMA") in str(caught.value)
