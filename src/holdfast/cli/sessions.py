@@ -1,6 +1,7 @@
 """`holdfast sessions`: what an operator does with sessions, by id. Only `create` ever shows a token."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from holdfast.cli.exits import DIFFERENT, USAGE, complain, end
 from holdfast.cli.output import confirm, print_facts, print_json, print_table
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import EndReason, Session
+from holdfast.sessions.tokens import TOKEN_PATTERN
 
 Answer = TypeVar("Answer")
 
@@ -40,7 +42,8 @@ def create(
 
     Example: holdfast sessions create --user u1
     """
-    new = _asked(sqlite, postgres, lambda manager: manager.create_session(user))
+    owner = _user(user)
+    new = _asked(sqlite, postgres, lambda manager: manager.create_session(owner))
     facts = {"id": new.id, "token": new.token, "expires_at": new.expires_at}
     print_json(facts) if as_json else print_facts(facts)
 
@@ -71,8 +74,8 @@ def list_(
 
     Example: holdfast sessions list --user u1
     """
-    start = None if after is None else _checked(after)
-    found = _asked(sqlite, postgres, lambda manager: manager.list_sessions(user, limit, start))
+    start, owner = None if after is None else _checked(after), _user(user)
+    found = _asked(sqlite, postgres, lambda manager: manager.list_sessions(owner, limit, start))
     if as_json:
         print_json([asdict(session) for session in found])
         return
@@ -120,9 +123,9 @@ def end_(
         end(USAGE, "give the id of one session, or --user, which --keep may follow")
     count = _ended_of_user(sqlite, postgres, user, keep, reason, yes=yes) if user is not None else 0
     if id is not None:
-        checked = _checked(id)
+        checked, why = _checked(id), _reason(reason)
         confirm(f"End the session {checked}?", yes=yes)
-        count = int(_asked(sqlite, postgres, lambda manager: manager.end_session(checked, _reason(reason))))
+        count = int(_asked(sqlite, postgres, lambda manager: manager.end_session(checked, why)))
     if as_json:
         print_json({"ended": count})
     else:
@@ -156,6 +159,7 @@ def _ended_of_user(
 ) -> int:
     if reason != "revoked":
         end(USAGE, "all sessions of a user are revoked; --reason is for a single one")
+    _user(user)
     kept = None if keep is None else _checked(keep)
     confirm(f"End all sessions of {user!r}{'' if kept is None else f' but {kept}'}?", yes=yes)
     return _asked(sqlite, postgres, lambda manager: manager.revoke_user_sessions(user, kept))
@@ -179,6 +183,13 @@ def _checked(id: str) -> str:
         return str(UUID(id))
     except ValueError:
         end(USAGE, "that is no id: an id is what `holdfast sessions list` shows; a token is never an argument")
+
+
+def _user(user: str | None) -> str | None:
+    """A user id. A token in its place is refused and not repeated, by a question above all."""
+    if user is not None and re.fullmatch(TOKEN_PATTERN, user) is not None:
+        end(USAGE, "that is a token, not a user's id; a token is never an argument")
+    return user
 
 
 def _reason(reason: str) -> EndReason:

@@ -1,0 +1,1 @@
+"""The files under `deploy/`, as far as no engine is needed to look at them."""
