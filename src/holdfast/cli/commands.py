@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli import backups, db, import_, serve, sessions
+from holdfast.cli import backups, db, doctor, import_, serve, sessions
 from holdfast.cli.exits import OK, REFUSED, CommandEnded, complain
 from holdfast.server.version import package_version
 from holdfast.sessions.errors import HoldfastError
@@ -18,6 +18,7 @@ app = typer.Typer(
     add_completion=True,
 )
 app.command("serve")(serve.serve)
+app.command("doctor")(doctor.doctor)
 backups.register(db.app)
 import_.register(db.app)
 app.add_typer(db.app, name="db")

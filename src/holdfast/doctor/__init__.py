@@ -1,0 +1,1 @@
+"""What may be wrong where Holdfast runs, found by looking; changes nothing."""

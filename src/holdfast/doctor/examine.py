@@ -1,0 +1,103 @@
+"""All the looks, in order: the settings, the machine, the store."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from holdfast.doctor import machine, postgresql
+from holdfast.doctor.credentials import credentials, exposure
+from holdfast.doctor.finding import Diagnosis, Finding
+from holdfast.legacy.form import has_legacy_form
+from holdfast.sessions.errors import HoldfastError, StoreRefused, StoreUnavailable
+from holdfast.sessions.store import StoreOptions
+from holdfast.settings import Settings
+from holdfast.sql import schema
+from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
+from holdfast.sql.connections import connect_arguments
+from holdfast.sql.failures import to_raise
+
+_SECONDS = 10.0
+
+
+async def examine(settings: Settings) -> Diagnosis:
+    """Look at everything that the settings name, and change nothing.
+
+    Raises `InvalidArgument` for an address that is none; a store that cannot be reached is a finding.
+    """
+    address = parse_address(settings.address())
+    findings = [*machine.versions(), *credentials(settings), exposure(settings)]
+    try:
+        if isinstance(address, SqliteAddress):
+            await _sqlite(address.path, settings, findings)
+        else:
+            await _postgresql(address, settings, findings)
+    except StoreUnavailable as error:
+        remedy = "look whether it runs, and at address, network and permissions"
+        findings.append(Finding("store", "problem", str(error), remedy))
+        return Diagnosis(findings, reachable=False)
+    except StoreRefused as error:
+        remedy = "correct the address, the name or the password, or the role's rights"
+        findings.append(Finding("store", "problem", str(error), remedy))
+        return Diagnosis(findings, reachable=False)
+    return Diagnosis(findings, reachable=True)
+
+
+async def _sqlite(path: Path, settings: Settings, findings: list[Finding]) -> None:
+    findings += [machine.sqlite_library(), machine.file_system(path), *machine.permissions(path), machine.space(path)]
+    if not path.exists():  # noqa: ASYNC240 - nothing else runs in this process
+        findings.append(Finding("store", "notice", f"there is no file {path} yet", "the first start makes it"))
+        return
+    legacy = has_legacy_form(path)
+    findings.append(machine.journal(path, legacy=legacy))
+    if not legacy:
+        findings.append(await _schema(SqliteAddress(path), settings.store_options()))
+        return
+    what = "an application's own sessions table, served as it is"
+    findings.append(Finding("schema", "notice", what, "run `holdfast db import` to keep digests instead of tokens"))
+    if settings.legacy_tz is None:
+        remedy = "set HOLDFAST_LEGACY_TZ to the zone in which the application wrote"
+        findings.append(Finding("time zone", "warning", "its local times are read in this machine's zone", remedy))
+
+
+async def _postgresql(address: PostgresqlAddress, settings: Settings, findings: list[Finding]) -> None:
+    options = settings.store_options()
+    configured = options.pooled or address.pooled
+    # As behind a pooler, whatever is configured: it holds everywhere, and leaves the server's defaults to be seen.
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        connect_args=connect_arguments(address, pooled=True, seconds=_SECONDS),
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+    )
+    try:
+        found = await _asked(engine, options, findings)
+    except HoldfastError:
+        raise
+    except Exception as error:
+        raise to_raise(error, f"PostgreSQL at {address}") from error
+    finally:
+        await engine.dispose()
+    findings.append(postgresql.pooler(found=found, configured=configured))
+    findings.append(await _schema(address, replace(options, pooled=True)))
+
+
+async def _asked(engine: AsyncEngine, options: StoreOptions, findings: list[Finding]) -> bool:
+    """Add what the server says; whether a transaction pooler is in front."""
+    async with engine.connect() as first, engine.connect() as second:
+        found = await postgresql.shared(first, second)
+        findings.append(await postgresql.clock(first))
+        facts = (await first.execute(postgresql.SERVER, {"schema": options.schema})).mappings().one()
+        findings += postgresql.server(dict(facts), options.connections, options.schema)
+        for row in (await first.execute(postgresql.TABLES, {"schema": options.schema})).mappings().all():
+            findings += postgresql.table(dict(row), f'"{options.schema}".{row["name"]}')
+    return found
+
+
+async def _schema(address: SqliteAddress | PostgresqlAddress, options: StoreOptions) -> Finding:
+    problem = await schema.check(address, options)
+    if problem is None:
+        return Finding("schema", "ok", "it is up to date")
+    return Finding("schema", "problem", problem, "see `holdfast db upgrade --help`, `holdfast db import --help`")
