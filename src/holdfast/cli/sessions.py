@@ -1,6 +1,7 @@
 """`holdfast sessions`: what an operator does with sessions, by id. Only `create` ever shows a token."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -168,6 +169,8 @@ def _ended_of_user(
 def _asked(sqlite: Path | None, postgres: str | None, ask: Callable[[SessionManager], Awaitable[Answer]]) -> Answer:
     """What one manager answers, opened for this and without a sweep of its own."""
     refuse_both(sqlite, postgres)
+    # What a server has to say of its surroundings at each start, `holdfast doctor` says when it is asked.
+    logging.getLogger("holdfast").setLevel(logging.ERROR)
     manager = read_settings(sqlite, postgres, sweep_interval_seconds="none").manager()
 
     async def asking() -> Answer:
