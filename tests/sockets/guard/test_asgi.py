@@ -144,9 +144,9 @@ async def test_uvicorns_own_log_names_no_token(
 ) -> None:
     """S-39, S-10: uvicorn writes the address of every handshake; what was secret in it is gone by then."""
     caplog.set_level(logging.INFO)
-    # A server that ran in this process before may have silenced it.
-    caplog.set_level(logging.INFO, "uvicorn.error")
-    for name in ("uvicorn", "uvicorn.error"):
+    # A server that ran in this process before may have silenced them.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        caplog.set_level(logging.INFO, name)
         monkeypatch.setattr(logging.getLogger(name), "disabled", False)
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     options = GuardOptions(origins=ALLOWED, allow_token_in_url=True)
