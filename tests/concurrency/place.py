@@ -44,7 +44,7 @@ class Place:
             yield [await stack.enter_async_context(self.manager(**settings)) for _ in range(number)]
 
     def lost_locks(self) -> list[str]:
-        """What the database says of deadlocks and of locks waited for in vain, also where Holdfast tried again."""
+        """What the database says of deadlocks, also where Holdfast tried again."""
         if self.log is None:
             return []
         lines = self.log.read_text(errors="replace")[self.log_begins :].splitlines()
