@@ -149,6 +149,7 @@ async def test_uvicorns_own_log_names_no_token(
         caplog.set_level(logging.INFO, name)
         monkeypatch.setattr(logging.getLogger(name), "disabled", False)
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
     options = GuardOptions(origins=ALLOWED, allow_token_in_url=True)
     async with guarded(bare, options) as (manager, address):
         new = await manager.create_session("u1")
