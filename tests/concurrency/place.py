@@ -14,8 +14,8 @@ from holdfast.sessions.store import StoreOptions
 Kind = Literal["memory", "sqlite", "postgresql"]
 
 # A race is about order, not about speed: on a loaded machine nothing may run into the deadline of a call, nor wait two
-# seconds for a connection.
-OPTIONS = StoreOptions(deadline=30.0, connections=16)
+# seconds for a connection: fifty callers of one row, on two servers, get a connection each.
+OPTIONS = StoreOptions(deadline=30.0, connections=28)
 
 
 @dataclass(frozen=True)
