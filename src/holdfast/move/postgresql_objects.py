@@ -27,7 +27,8 @@ async def make(connection: "Connection", s: str, move: UUID) -> None:
         "store uuid NOT NULL, capture uuid, phase text NOT NULL, owner text, "
         "token bigint NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, "
         "leased_until timestamptz, copying text NOT NULL DEFAULT 'sessions', copied text, "
-        "cursor bigint NOT NULL DEFAULT 0, settled bigint NOT NULL DEFAULT 0, verified bigint, deadline timestamptz)"
+        "cursor bigint NOT NULL DEFAULT 0, settled bigint NOT NULL DEFAULT 0, verified bigint, "
+        "verified_at timestamptz, deadline timestamptz)"
     )
     await connection.execute(
         f"CREATE TABLE {s}.holdfast_move_log "

@@ -51,7 +51,7 @@ class PostgresqlStep:
         """Copy from the start, of a log that begins now: what was copied or compared before does not count."""
         await self._connection.execute(
             f"UPDATE {self._s}.holdfast_move SET phase = 'copying', capture = $1, copying = 'sessions', "
-            "copied = NULL, cursor = 0, verified = NULL WHERE id = 1",
+            "copied = NULL, cursor = 0, verified = NULL, verified_at = NULL WHERE id = 1",
             capture,
         )
 
@@ -69,7 +69,9 @@ class PostgresqlStep:
 
     async def verified(self, since: int) -> None:
         """Note that all rows were compared and none differed."""
-        await self._connection.execute(f"UPDATE {self._s}.holdfast_move SET verified = $1 WHERE id = 1", since)
+        await self._connection.execute(
+            f"UPDATE {self._s}.holdfast_move SET verified = $1, verified_at = clock_timestamp() WHERE id = 1", since
+        )
 
     async def cut(self, budget: timedelta) -> None:
         """Begin a cut-over, which has so long to come to a decision."""
@@ -106,7 +108,8 @@ class PostgresqlStep:
     async def follow(self) -> None:
         """Follow SQLite again, which has taken the authority back. What was compared before does not count."""
         await self._connection.execute(
-            f"UPDATE {self._s}.holdfast_move SET phase = 'following', verified = NULL, deadline = NULL WHERE id = 1"
+            f"UPDATE {self._s}.holdfast_move SET phase = 'following', verified = NULL, verified_at = NULL, "
+            "deadline = NULL WHERE id = 1"
         )
 
     async def remove(self, *, serves: bool) -> None:
