@@ -1,11 +1,13 @@
 """`holdfast sessions`, driven as a program on both databases."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from holdfast.sql import schema
 from tests.cli.command import run
 from tests.conftest import MigratedDatabases
 
@@ -37,6 +39,7 @@ class Program:
 def sessions(request: pytest.FixtureRequest, tmp_path: Path, migrated_database: MigratedDatabases) -> Program:
     """The program on an empty store."""
     if request.param == "sqlite":
+        asyncio.run(schema.upgrade(tmp_path / "sessions.db"))
         return Program(tmp_path, {"HOLDFAST_SQLITE_PATH": "sessions.db"})
     return Program(tmp_path, {"DATABASE_URL": migrated_database(None)})
 
@@ -81,6 +84,8 @@ def test_what_is_not_there_is_code_3(sessions: Program) -> None:
         (("end", UNKNOWN), "--yes"),
         (("end", UNKNOWN, "--yes", "--reason", "bored"), "revoked"),
         (("end", "--user", "u1", "--reason", "idle"), "single one"),
+        (("create", "--metadata", "[1]"), "JSON object"),
+        (("create", "--metadata", '{"a": 1, "a": 2}'), "each key once"),
         (("list", "--limit", "1001"), "1000"),
         (("count", "--sqlite", "x.db", "--postgres", "postgresql://x"), "exclude each other"),
     ],
@@ -92,6 +97,14 @@ def test_mistakes_are_code_2(tmp_path: Path, arguments: tuple[str, ...], says: s
     assert says in ran.stderr
     assert TOKEN not in ran.stdout + ran.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_metadata_is_given_as_json(sessions: Program) -> None:
+    """What a session is to hold; what breaks the rules of metadata is a mistake, and begins nothing."""
+    made = sessions.json("create", "--metadata", '{"device": "phone", "n": 1}')
+    assert sessions.json("show", made["id"])["metadata"] == {"device": "phone", "n": 1}
+    sessions("create", "--metadata", json.dumps({"filler": "x" * 20_000}), code=2)
+    assert sessions.json("count") == {"live": 1}
 
 
 def test_a_store_that_is_away_is_code_4(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """`holdfast db backup`, `restore` and `prune`."""
 
 import asyncio
-import json
-import sys
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +10,8 @@ import typer
 
 from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.environment import read_settings
-from holdfast.cli.exits import DIFFERENT, USAGE, complain, end
+from holdfast.cli.exits import DIFFERENT, complain, end
+from holdfast.cli.output import confirm, print_json
 from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def backup(
     if made.manifest.authority not in (None, "here"):
         complain("this store does not accept writes, another one holds the authority: back that one up too")
     if as_json:
-        typer.echo(json.dumps(_described(made)))
+        print_json(_described(made))
         return
     typer.echo(made.path)
     rows = ", ".join(f"{count:,} in {table}" for table, count in made.manifest.rows.items())
@@ -98,10 +97,7 @@ def restore(
         backup = settings.backup_directory / backup
     if not backup.exists():
         end(DIFFERENT, f"there is no backup {backup}")
-    if not yes:
-        if not sys.stdin.isatty():
-            end(USAGE, "a restore changes the store; without a terminal to ask at, add --yes")
-        typer.confirm(f"Restore {backup} into {address}?", abort=True, err=True)
+    confirm(f"Restore {backup} into {address}?", yes=yes)
     wishes = Wishes(from_another_store, keep_sessions_live)
     with Progress() as progress:
         done = asyncio.run(
@@ -110,7 +106,7 @@ def restore(
     numbers = asdict(done.merged)
     if as_json:
         aside = [str(path) for path in done.aside]
-        typer.echo(json.dumps({"before": done.before and str(done.before), "aside": aside, **numbers}))
+        print_json({"before": done.before and str(done.before), "aside": aside, **numbers})
         return
     for path in (*([done.before] if done.before else []), *done.aside):
         typer.echo(path)
@@ -129,6 +125,10 @@ def prune(
 ) -> None:
     """Remove old backups, but never the newest good one of a store; prints what is removed.
 
+    Stays: what was taken within the days; of each store in the directory the newest backup that is verified to be as
+    it was written, however old; whatever has no manifest of Holdfast's. Damaged ones are named, and go when their days
+    are over. What a killed command left behind goes after a day.
+
     Example: holdfast db prune --keep-days 7 --dry-run
     """
     from holdfast.backups.prune import prune as pruning
@@ -138,7 +138,7 @@ def prune(
         done = pruning(settings.backup_directory, timedelta(days=keep_days), dry=dry_run, tell=progress)
     if as_json:
         lists = {name: [str(path) for path in getattr(done, name)] for name in done.__slots__}
-        typer.echo(json.dumps({"dry_run": dry_run, **lists}))
+        print_json({"dry_run": dry_run, **lists})
         return
     for path in (*done.removed, *done.leftovers):
         typer.echo(path)
@@ -161,6 +161,6 @@ def _described(made: "Backup") -> dict[str, Any]:
         "revision": manifest.revision,
         "store_id": manifest.store_id and str(manifest.store_id),
         "authority": manifest.authority,
-        "taken_at": manifest.taken_at.isoformat(),
+        "taken_at": manifest.taken_at,
         "rows": manifest.rows,
     }

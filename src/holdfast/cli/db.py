@@ -1,23 +1,20 @@
 """`holdfast db`: the schema of a store."""
 
 import asyncio
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from holdfast.cli.environment import read_settings
-from holdfast.cli.exits import DIFFERENT, USAGE, complain, end
-from holdfast.sessions.errors import InvalidArgument, StoreRefused
+from holdfast.cli.exits import DIFFERENT, REFUSED, USAGE, complain, end
+from holdfast.cli.output import print_json
+from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 
 if TYPE_CHECKING:
     from holdfast.sql.address import PostgresqlAddress, SqliteAddress
-
-Answer = TypeVar("Answer")
 
 app = typer.Typer(no_args_is_help=True, help="The schema of a store: bring it up to date, or check it.")
 
@@ -34,29 +31,38 @@ def upgrade(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the schema up to date.
+    """Bring the schema up to date; safe to repeat. On PostgreSQL no server does it by itself.
+
+    Exit code 4, and nothing is changed, where tables are in the way that are not Holdfast's, where a newer version
+    made them, and where the database does not let us.
 
     Example: holdfast db upgrade --postgres postgresql://holdfast@db/app
     """
     from holdfast.sql import schema
+    from holdfast.sql.address import parse_address
 
     refuse_both(sqlite, postgres)
     settings = read_settings(sqlite, postgres)
-    address, options = settings.address(), settings.store_options()
+    address, options = parse_address(settings.address()), settings.store_options()
+    if to != "head" and not schema.is_known(to):
+        # Before a file is made that nothing would be in.
+        end(USAGE, f"--to {to!r} is no revision; leave it out for the newest one")
     if sql:
-        script = _known_revision(to, lambda: schema.sql_script(address, options, to))
-        typer.echo(json.dumps({"sql": script}) if as_json else script)
+        script = schema.sql_script(address, options, to)
+        print_json({"sql": script}) if as_json else typer.echo(script)
         return
-    _known_revision(to, lambda: asyncio.run(schema.upgrade(address, options, to)))
-    if as_json:
-        typer.echo(json.dumps({"revision": to}))
-    else:
-        complain(f"the schema is at {to}")
+    if (said := _legacy(address)) is not None:
+        end(REFUSED, said)
+    asyncio.run(schema.upgrade(address, options, to))
+    print_json({"revision": to}) if as_json else complain(f"the schema is at {to}")
 
 
 @app.command()
 def check(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
-    """Say whether the schema is what this version expects; exit code 3 when it is not.
+    """Say whether the schema is what this version expects; changes nothing.
+
+    Exit code 0 when it is; 3 when it is not: no file, no tables, an older or a newer revision, an application's own
+    tables; 4 when the database does not let us look.
 
     Example: holdfast db check --sqlite data/sessions.db
     """
@@ -66,7 +72,7 @@ def check(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = Fa
     settings = read_settings(sqlite, postgres)
     problem = asyncio.run(_problem(parse_address(settings.address()), settings.store_options()))
     if as_json:
-        typer.echo(json.dumps({"problem": problem}))
+        print_json({"problem": problem})
     if problem is not None:
         end(DIFFERENT, problem)
     if not as_json:
@@ -80,6 +86,8 @@ async def _problem(address: "SqliteAddress | PostgresqlAddress", options: StoreO
 
     if isinstance(address, SqliteAddress) and not os.path.lexists(address.path):  # noqa: ASYNC240  # nothing else runs
         return await schema.check(address, options)
+    if (said := _legacy(address)) is not None:
+        return said
     try:
         await schema.require(address, options)
     except StoreRefused as refusal:
@@ -90,16 +98,18 @@ async def _problem(address: "SqliteAddress | PostgresqlAddress", options: StoreO
     return None
 
 
-def _known_revision(revision: str, run: Callable[[], Answer]) -> Answer:
-    """Run it. A revision that there is not is a mistake in the arguments."""
-    from alembic.util import CommandError
+def _legacy(address: "SqliteAddress | PostgresqlAddress") -> str | None:
+    """What to say of a file that an application made and Holdfast serves as it is; `None` for any other store."""
+    from holdfast.legacy.form import has_legacy_form
+    from holdfast.sql.address import SqliteAddress
 
-    try:
-        return run()
-    except InvalidArgument as error:
-        if isinstance(error.__cause__, CommandError):
-            end(USAGE, f"--to {revision!r} is no revision; leave it out for the newest one")
-        raise
+    if not isinstance(address, SqliteAddress) or not has_legacy_form(address.path):
+        return None
+    return (
+        f"{address.path} has an application's own `sessions` table, which stays as it is. Holdfast serves it in place: "
+        "point a server at it. To keep its sessions in tables of Holdfast's run "
+        f"`holdfast db import --from-sqlite {address.path}` into another file or PostgreSQL"
+    )
 
 
 def refuse_both(sqlite: Path | None, postgres: str | None) -> None:

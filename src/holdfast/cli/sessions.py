@@ -1,26 +1,21 @@
 """`holdfast sessions`: what an operator does with sessions, by id. Only `create` ever shows a token."""
 
-import asyncio
-import logging
+import json
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, cast
+from typing import Annotated, Any, Final, cast
 from uuid import UUID
 
 import typer
 
 from holdfast.cli import statistics
-from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
-from holdfast.cli.environment import read_settings
+from holdfast.cli.db import AsJson, Postgres, Sqlite
 from holdfast.cli.exits import DIFFERENT, USAGE, complain, end
 from holdfast.cli.output import confirm, print_facts, print_json, print_table
-from holdfast.sessions.manager import SessionManager
+from holdfast.cli.stores import ask
 from holdfast.sessions.session import EndReason, Session
-from holdfast.sessions.tokens import TOKEN_PATTERN
-
-Answer = TypeVar("Answer")
+from holdfast.sessions.tokens import SECRET_PATTERN
 
 app = typer.Typer(no_args_is_help=True, help="Look at sessions, begin and end them. By id, never by token.")
 statistics.register(app)
@@ -35,16 +30,17 @@ _COLUMNS: Final = ("id", "user_id", "created_at", "expires_at", "last_activity",
 @app.command()
 def create(
     user: Annotated[str | None, typer.Option(help="Whose it is; an anonymous visitor's without it.")] = None,
+    metadata: Annotated[str | None, typer.Option(help="What it holds: a JSON object.")] = None,
     sqlite: Sqlite = None,
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Begin a session; prints its token, which nothing shows again.
+    """Begin a session; prints its token, which nothing shows again. Makes a SQLite store that is not there yet.
 
-    Example: holdfast sessions create --user u1
+    Example: holdfast sessions create --user u1 --metadata '{"device": "phone"}'
     """
-    owner = _user(user)
-    new = _asked(sqlite, postgres, lambda manager: manager.create_session(owner))
+    owner, held = _user(user), _metadata(metadata)
+    new = ask(sqlite, postgres, lambda manager: manager.create_session(owner, held), make=True)
     facts = {"id": new.id, "token": new.token, "expires_at": new.expires_at}
     print_json(facts) if as_json else print_facts(facts)
 
@@ -56,7 +52,7 @@ def show(id: Id, sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJs
     Example: holdfast sessions show 019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b
     """
     checked = _checked(id)
-    session = _asked(sqlite, postgres, lambda manager: manager.get_by_id(checked))
+    session = ask(sqlite, postgres, lambda manager: manager.get_by_id(checked))
     if session is None:
         end(DIFFERENT, "there is no live session with this id")
     print_json(asdict(session)) if as_json else print_facts(asdict(session))
@@ -76,7 +72,7 @@ def list_(
     Example: holdfast sessions list --user u1
     """
     start, owner = None if after is None else _checked(after), _user(user)
-    found = _asked(sqlite, postgres, lambda manager: manager.list_sessions(owner, limit, start))
+    found = ask(sqlite, postgres, lambda manager: manager.list_sessions(owner, limit, start))
     if as_json:
         print_json([asdict(session) for session in found])
         return
@@ -98,7 +94,7 @@ def extend(
     Example: holdfast sessions extend 019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b --hours 8
     """
     checked = _checked(id)
-    expires_at = _asked(sqlite, postgres, lambda manager: manager.extend_by_id(checked, hours))
+    expires_at = ask(sqlite, postgres, lambda manager: manager.extend_by_id(checked, hours))
     if expires_at is None:
         end(DIFFERENT, "there is no live session with this id")
     facts = {"id": checked, "expires_at": expires_at}
@@ -126,7 +122,7 @@ def end_(
     if id is not None:
         checked, why = _checked(id), _reason(reason)
         confirm(f"End the session {checked}?", yes=yes)
-        count = int(_asked(sqlite, postgres, lambda manager: manager.end_session(checked, why)))
+        count = int(ask(sqlite, postgres, lambda manager: manager.end_session(checked, why)))
     if as_json:
         print_json({"ended": count})
     else:
@@ -141,7 +137,7 @@ def count(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = Fa
 
     Example: holdfast sessions count
     """
-    live = _asked(sqlite, postgres, lambda manager: manager.get_active_session_count())
+    live = ask(sqlite, postgres, lambda manager: manager.get_active_session_count())
     print_json({"live": live}) if as_json else typer.echo(live)
 
 
@@ -151,7 +147,7 @@ def cleanup(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = 
 
     Example: holdfast sessions cleanup
     """
-    removed = _asked(sqlite, postgres, lambda manager: manager.cleanup_expired_sessions())
+    removed = ask(sqlite, postgres, lambda manager: manager.cleanup_expired_sessions())
     print_json({"removed": removed}) if as_json else typer.echo(removed)
 
 
@@ -163,21 +159,7 @@ def _ended_of_user(
     _user(user)
     kept = None if keep is None else _checked(keep)
     confirm(f"End all sessions of {user!r}{'' if kept is None else f' but {kept}'}?", yes=yes)
-    return _asked(sqlite, postgres, lambda manager: manager.revoke_user_sessions(user, kept))
-
-
-def _asked(sqlite: Path | None, postgres: str | None, ask: Callable[[SessionManager], Awaitable[Answer]]) -> Answer:
-    """What one manager answers, opened for this and without a sweep of its own."""
-    refuse_both(sqlite, postgres)
-    # What a server has to say of its surroundings at each start, `holdfast doctor` says when it is asked.
-    logging.getLogger("holdfast").setLevel(logging.ERROR)
-    manager = read_settings(sqlite, postgres, sweep_interval_seconds="none").manager()
-
-    async def asking() -> Answer:
-        async with manager:
-            return await ask(manager)
-
-    return asyncio.run(asking())
+    return ask(sqlite, postgres, lambda manager: manager.revoke_user_sessions(user, kept))
 
 
 def _checked(id: str) -> str:
@@ -190,9 +172,28 @@ def _checked(id: str) -> str:
 
 def _user(user: str | None) -> str | None:
     """A user id. A token in its place is refused and not repeated, by a question above all."""
-    if user is not None and re.fullmatch(TOKEN_PATTERN, user) is not None:
+    if user is not None and re.fullmatch(SECRET_PATTERN, user) is not None:
         end(USAGE, "that is a token, not a user's id; a token is never an argument")
     return user
+
+
+def _metadata(text: str | None) -> dict[str, Any] | None:
+    """The object that a text is. What it holds is not repeated where it is none: it may be a secret."""
+    if text is None:
+        return None
+    try:
+        held = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        held = None
+    if not isinstance(held, dict):
+        end(USAGE, """--metadata is a JSON object with each key once, such as '{"device": "phone"}'""")
+    return held
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(held := dict(pairs)) != len(pairs):
+        raise ValueError
+    return held
 
 
 def _reason(reason: str) -> EndReason:

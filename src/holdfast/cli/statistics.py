@@ -1,15 +1,14 @@
 """`holdfast sessions stats`."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
-from holdfast.cli.environment import read_settings
+from holdfast.cli.db import AsJson, Postgres, Sqlite
 from holdfast.cli.output import print_json, print_table, shown
+from holdfast.cli.stores import ask
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.statistics import Statistical, Statistics
@@ -31,18 +30,15 @@ def stats(
 
     Example: holdfast sessions stats --hours 48 --top 5
     """
-    refuse_both(sqlite, postgres)
-    manager = read_settings(sqlite, postgres, sweep_interval_seconds="none").manager()
-    found = asyncio.run(_asked(manager, hours, top))
+    found = ask(sqlite, postgres, lambda manager: _asked(manager, hours, top))
     print_json(asdict(found)) if as_json else _show(found)
 
 
 async def _asked(manager: SessionManager, hours: int, top: int) -> Statistics:
-    async with manager:
-        store = manager.store
-        if not isinstance(store, Statistical):
-            raise InvalidArgument("this store keeps no statistics; give a SQLite file or a PostgreSQL database")
-        return await store.statistics(hours, top)
+    store = manager.store
+    if not isinstance(store, Statistical):
+        raise InvalidArgument("this store keeps no statistics; give a SQLite file or a PostgreSQL database")
+    return await store.statistics(hours, top)
 
 
 def _show(found: Statistics) -> None:

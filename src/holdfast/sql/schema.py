@@ -141,6 +141,11 @@ def refuse_unfit(connection: Connection, tables: Tables) -> None:
         )
 
 
+def is_known(revision: str) -> bool:
+    """Whether there is such a revision, by its full name, in this version."""
+    return revision in _revisions()
+
+
 def is_newest(revision: str | None) -> bool:
     """Whether a revision is the one that this version needs."""
     return revision == _head()
