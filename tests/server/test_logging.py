@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 
@@ -21,6 +22,11 @@ INJECTIONS = [
     "\x00\x7f",
 ]
 log = logging.getLogger("holdfast.test")
+
+
+def old_token() -> str:
+    """As old applications made them."""
+    return f"session-{uuid4()}"
 
 
 @pytest.mark.parametrize("json_lines", [False, True])
@@ -44,10 +50,14 @@ async def test_no_token_reaches_the_log(api: Api, written: Written, json_lines: 
         assert secret not in text
 
 
+@pytest.mark.parametrize("make", [new_token, old_token], ids=["ours", "legacy"])
 @pytest.mark.parametrize("json_lines", [False, True])
-def test_a_token_is_hidden_wherever_it_stands(written: Written, json_lines: bool) -> None:
-    """S-10: in the message, its arguments, an exception and its causes, an extra field, and without a space around."""
-    lines, token = written(json_lines), new_token()
+def test_a_token_is_hidden_wherever_it_stands(written: Written, json_lines: bool, make: Callable[[], str]) -> None:
+    """S-10: in the message, its arguments, an exception and its causes, an extra field, and without a space around.
+
+    Those of the legacy form too.
+    """
+    lines, token = written(json_lines), make()
     log.info("seen %s", token)
     log.info(f"x{token}y")  # noqa: G004 - some library does it
     log.info("extra", extra={"detail": {"token": token}, "other": token})

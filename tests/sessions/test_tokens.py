@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from hashlib import sha256
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.tokens import (
+    SECRET_PATTERN,
     TOKEN_PATTERN,
     TOKEN_PREFIX,
     digest_of,
@@ -139,3 +141,10 @@ def test_the_pattern_finds_tokens_in_text() -> None:
     made = [new_token(), new_ticket(), new_token()]
     line = f"GET /?token={made[0]}&x=1 {made[1]};{made[2]}"
     assert re.findall(TOKEN_PATTERN, line) == made
+
+
+def test_the_pattern_for_logs_finds_tokens_of_the_legacy_form_too() -> None:
+    """Whole, wherever they stand and however the UUID is written; an id by itself is none."""
+    made = [f"session-{uuid4()}", new_token(), f"session-{uuid4().hex}", f"session-{str(uuid4()).upper()}"]
+    line = f"Key (session_id)=({made[0]}) exists {made[1]}; x{made[2]}y /ws/{made[3]}?id={uuid4()}"
+    assert re.findall(SECRET_PATTERN, line) == made

@@ -8,7 +8,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from holdfast.sessions.tokens import TOKEN_PATTERN
+from holdfast.sessions.tokens import SECRET_PATTERN
 from holdfast.sockets.connection import remember_connection
 
 HEADER: Final = "X-Correlation-ID"
@@ -17,7 +17,7 @@ current: Final[ContextVar[str]] = ContextVar("holdfast_correlation_id", default=
 
 _ACCEPTED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STARTS: Final = frozenset(("http.response.start", "websocket.http.response.start"))
-_TOKEN: Final = re.compile(TOKEN_PATTERN)
+_TOKEN: Final = re.compile(SECRET_PATTERN)
 
 
 class Correlation:

@@ -13,11 +13,11 @@ from typing import Any, Final
 from pythonjsonlogger.json import JsonFormatter
 
 from holdfast.server.correlation import current
-from holdfast.sessions.tokens import TOKEN_PATTERN
+from holdfast.sessions.tokens import SECRET_PATTERN
 
 HIDDEN: Final = "hf?_hidden"
 
-_TOKEN: Final = re.compile(TOKEN_PATTERN)
+_TOKEN: Final = re.compile(SECRET_PATTERN)
 # C0 and C1 controls, line and paragraph separators, and what changes the direction or the visibility of text.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "correlation_id"}

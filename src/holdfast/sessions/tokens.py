@@ -23,7 +23,11 @@ TokenDigest = NewType("TokenDigest", bytes)
 TOKEN_PREFIX: Final = "hfs_"
 TICKET_PREFIX: Final = "hft_"
 TOKEN_PATTERN: Final = r"hf[st]_[0-9A-Za-z]{43}[0-9a-f]{8}"
-"""What a token or a ticket looks like, for secret scanners and for the filter that keeps them out of logs."""
+"""What a token or a ticket looks like, for secret scanners."""
+CLEAR_TOKEN_PATTERN: Final = r"session-[0-9A-Fa-f]{8}(?:-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}"
+"""What a token of the legacy form looks like as old applications made it, from a UUID."""
+SECRET_PATTERN: Final = f"{TOKEN_PATTERN}|{CLEAR_TOKEN_PATTERN}"
+"""All that by its look opens a session, for the filters that keep it out of logs and addresses."""
 
 MAX_CLEAR_TOKEN: Final = 255
 """The longest token that an application's own code may have issued, in characters."""

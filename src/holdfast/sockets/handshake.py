@@ -19,7 +19,7 @@ from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
 from holdfast.sessions.ids import parse_id
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.session import Session
-from holdfast.sessions.tokens import TOKEN_PATTERN
+from holdfast.sessions.tokens import SECRET_PATTERN
 from holdfast.sockets.guard_options import GuardOptions
 from holdfast.web.closing import (
     EVICTED,
@@ -45,7 +45,7 @@ HIDDEN: Final = "hidden"
 """What stands in a scope where a secret stood, once it has been read."""
 
 _MAX_PARAMETERS: Final = 100
-_SECRET: Final = re.compile(TOKEN_PATTERN)
+_SECRET: Final = re.compile(SECRET_PATTERN)
 _RETRY_AFTER: Final = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 _REFUSALS: Final[dict[Closing, Refusal]] = {
     **dict.fromkeys((UNAUTHENTICATED, EXPIRED, IDLE, REVOKED, EVICTED), unauthenticated()),
