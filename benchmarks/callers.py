@@ -6,7 +6,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+SPECTRUM: Final = (0.0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99, 100)
+"""The percentiles that are kept of a slice, for the picture of its latencies."""
 
 
 @dataclass(frozen=True)
@@ -16,19 +19,24 @@ class Sample:
     per_second: float
     median: float
     p99: float
+    spectrum: tuple[float, ...] = ()
+    """The latencies at the percentiles of `SPECTRUM`; empty where a peer's own program does not tell them."""
 
     @classmethod
-    def of(cls, latencies: Sequence[float], seconds: float) -> "Sample":
-        """From the latencies of all calls, in seconds."""
+    def of(cls, latencies: Sequence[float], seconds: float, *, sampled: float = 1.0) -> "Sample":
+        """From the latencies of all calls, in seconds, or of the sampled share of them."""
         assert latencies, "not one call was answered"
         ordered = sorted(latencies)
-        return cls(len(ordered) / seconds, ordered[len(ordered) // 2] * 1e3, ordered[int(len(ordered) * 0.99)] * 1e3)
+        spectrum = tuple(round(_at(ordered, each) * 1e3, 4) for each in SPECTRUM)
+        return cls(len(ordered) / seconds / sampled, _at(ordered, 50) * 1e3, _at(ordered, 99) * 1e3, spectrum)
 
 
 class Contender(Protocol):
     """Who is measured: Holdfast or a peer."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As the results call it, with what was chosen for it."""
 
     async def measure(self, callers: int, seconds: float) -> Sample:
         """Let so many callers ask for so long."""
@@ -51,3 +59,7 @@ async def load(call: Callable[[str], Awaitable[object]], tokens: Sequence[str], 
 
     await asyncio.gather(*(caller() for _ in range(callers)))
     return Sample.of(latencies, time.perf_counter() - began)
+
+
+def _at(ordered: Sequence[float], percentile: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percentile / 100))]

@@ -4,23 +4,26 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import asyncpg
 
 from tests.support.postgres import PostgresCluster
 
 VARIABLE = "HOLDFAST_BENCH_DATABASE_URL"
-# What the test server changes for the sake of tests, back at PostgreSQL's defaults.
+# What the test server changes for the sake of tests, back at PostgreSQL's defaults; and room for every contender of a
+# run to keep its connections, of which PostgreSQL allows a hundred.
 DEFAULTS = {
     "shared_buffers": "128MB",
     "wal_log_hints": "off",
     "wal_keep_size": "0",
     "dynamic_shared_memory_type": "posix",
+    "max_connections": "400",
 }
 _SHOWN = (
     *("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "wal_level"),
-    *("max_connections", "autovacuum", "wal_sync_method"),
+    *("max_connections", "max_wal_size", "checkpoint_timeout", "autovacuum", "wal_sync_method"),
 )
 
 
@@ -32,6 +35,31 @@ class Database:
     schema: str
     settings: dict[str, str]
     source: str
+    data: Path | None = None
+    """Where the server keeps its files, if it is our own."""
+    others: list[str] = field(default_factory=list)
+    """Further schemas of this run."""
+
+    async def another(self, name: str) -> str:
+        """One more schema, for rows of its own; empty, whatever was there, and gone at the end of the run."""
+        schema = f"{self.schema}_{name}"
+        connection = await asyncpg.connect(self.address)
+        try:
+            await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+            await connection.execute(f"CREATE SCHEMA {schema}")
+        finally:
+            await connection.close()
+        if schema not in self.others:
+            self.others.append(schema)
+        return schema
+
+    async def drop(self, schema: str) -> None:
+        """Give back the room of a schema before the run ends."""
+        connection = await asyncpg.connect(self.address)
+        try:
+            await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+        finally:
+            await connection.close()
 
 
 @asynccontextmanager
@@ -49,8 +77,12 @@ async def database() -> AsyncIterator[Database]:
             settings = {name: await connection.fetchval(f"SHOW {name}") for name in _SHOWN}
             await connection.execute(f"CREATE SCHEMA {schema}")
             source = f"the server of {VARIABLE}" if named else "a server of the test wheel"
-            yield Database(address, schema, settings, source)
-            await connection.execute(f"DROP SCHEMA {schema} CASCADE")
+            place = Database(address, schema, settings, source, None if server is None else server.data)
+            try:
+                yield place
+            finally:
+                for each in (schema, *place.others):
+                    await connection.execute(f"DROP SCHEMA IF EXISTS {each} CASCADE")
         finally:
             await connection.close()
     finally:

@@ -13,27 +13,33 @@ class Bar:
     """One bar of the product's page, section 7."""
 
     name: str
+    """As on that page, and which part of it; its first word is what `--bars` takes."""
     what: str
     goal: str
+    """`-` where there is none."""
     ours: str
     peer: str
     figure: str
     """The attribute of a sample that is compared: `per_second`, `median` or `p99`."""
 
 
+_VALIDATE = "validate on PostgreSQL against"
 BARS = (
-    Bar(
-        "B1",
-        "validate on PostgreSQL against Redis GETEX, nothing on disk",
-        ">= 1.0",
-        "postgresql",
-        "redis",
-        "per_second",
-    ),
+    Bar("B1", f"{_VALIDATE} Redis GETEX, nothing on disk", ">= 1.0", "postgresql", "redis", "per_second"),
     Bar("B2", "the same against one asyncpg UPDATE per call", ">= 6", "postgresql", "asyncpg", "per_second"),
+    Bar("B3", "the same against pgbench -M prepared, in C", ">= 3", "postgresql", "pgbench", "per_second"),
+    Bar(
+        "B4 starsessions", "the same against starsessions on Redis", ">= 5", "postgresql", "starsessions", "per_second"
+    ),
+    Bar("B4 Litestar", "the same against Litestar's sessions", ">= 60", "postgresql", "litestar", "per_second"),
+    Bar("B4 Django", "the same against Django's sessions", ">= 50", "postgresql", "django", "per_second"),
     Bar("B5", "p99 of the same against p99 of asyncpg", "<= 0.1", "postgresql", "asyncpg", "p99"),
     Bar("B6", "one caller alone: median latency against asyncpg", "<= 1.25", "postgresql-1", "asyncpg-1", "median"),
     Bar("B7", "validate on SQLite against one commit per validate", ">= 10", "sqlite", "sqlite3", "per_second"),
+    Bar("B8", "durable creates against validates", ">= 0.5", "postgresql-creates", "postgresql", "per_second"),
+    Bar("pipelined", f"{_VALIDATE} Redis GETEX, 16 in a pipeline", "-", "postgresql", "redis-pipelined", "per_second"),
+    Bar("durable", f"{_VALIDATE} Redis GETEX, as durable", "-", "postgresql", "redis-durable", "per_second"),
+    Bar("orm", f"{_VALIDATE} the ORM's select then update", "-", "postgresql", "orm", "per_second"),
 )
 
 Runs = dict[str, list[Sample]]
@@ -64,14 +70,22 @@ class Ratio:
         """See `Finding`."""
         low, high = min(self.ratios), max(self.ratios)
         return (
-            *(self.bar.name, self.bar.goal, f"{self.median:.2f} x", f"{low:.2f} to {high:.2f}"),
+            *(self.bar.name, self.bar.goal, f"{_short(self.median)} x", f"{_short(low)} to {_short(high)}"),
             *(_shown(self.ours, self.bar.figure), _shown(self.peer, self.bar.figure), self.bar.what),
         )
 
     @property
     def kept(self) -> dict[str, Any]:
         """See `Finding`."""
-        return {"goal": self.bar.goal, "ratios": self.ratios, "median": self.median}
+        return {
+            "what": self.bar.what,
+            "goal": self.bar.goal,
+            "ratios": self.ratios,
+            "median": self.median,
+            "figure": self.bar.figure,
+            "ours": self.ours,
+            "peer": self.peer,
+        }
 
 
 class Finding(Protocol):
@@ -90,10 +104,10 @@ class Finding(Protocol):
         """What the file holds of it."""
 
 
-def ratios(runs: Runs) -> list[Ratio]:
+def ratios(runs: Runs, bars: Sequence[Bar] = BARS) -> list[Ratio]:
     """Each bar whose two sides were measured."""
     found = []
-    for bar in BARS:
+    for bar in bars:
         if bar.ours in runs and bar.peer in runs:
             ours = [getattr(sample, bar.figure) for sample in runs[bar.ours]]
             peer = [getattr(sample, bar.figure) for sample in runs[bar.peer]]
@@ -109,6 +123,10 @@ def table(found: Sequence[Finding]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}"
 
 
 def _shown(figure: float, kind: str) -> str:

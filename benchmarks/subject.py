@@ -31,6 +31,23 @@ class Holdfast:
         )
 
 
+class HoldfastCreates:
+    """`create_session` on a manager with its defaults, for users that return now and then."""
+
+    def __init__(self, name: str, sessions: SessionManager) -> None:
+        self.name = name
+        self._sessions = sessions
+        self._users = [f"user-{number}" for number in range(10_000)]
+
+    async def measure(self, callers: int, seconds: float) -> Sample:
+        """See `Contender`."""
+        return await load(self._create, self._users, callers, seconds)
+
+    async def _create(self, user: str) -> object:
+        new = await self._sessions.create_session(user, METADATA)
+        return new.token, new.expires_at, new.id
+
+
 async def fill(sessions: SessionManager, number: int, callers: int) -> tuple[list[str], float]:
     """Create so many sessions; their tokens, and how many a second that were (each one durable)."""
     tokens: list[str] = []
