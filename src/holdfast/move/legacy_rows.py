@@ -1,0 +1,164 @@
+"""A row of a legacy file in three forms: as the old application wrote it, as a native one, and back. Pure.
+
+A move compares in the native form and writes back column by column, so that what nobody changed stays as it was, byte
+for byte. What a legacy row has no place for is left out of the comparison (`as_kept`): nothing else is.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from hashlib import sha256
+from typing import Any, Final, Literal, NamedTuple
+
+from holdfast.legacy.originals import digest_of_row, original, owner
+from holdfast.legacy.rows import LegacyRow, OnBadExpiry, Quarantined, Readable, read_row
+from holdfast.legacy.sessions import version_of
+from holdfast.legacy.times import FAR, local_text, read_time
+from holdfast.move.rows import SESSIONS, Row
+from holdfast.sessions.metadata import EMPTY
+from holdfast.sessions.tokens import digest_of
+from holdfast.sql.tables import EPOCH, instant, microseconds
+
+Class = Literal["exact", "repaired", "quarantined"]
+
+OVER: Final = Quarantined(("ended or replaced in Holdfast already",), live=False)
+"""A row that the old application wrote again after its end: nothing makes it a session once more."""
+
+_PLACES: Final = {name: place for place, name in enumerate(SESSIONS.forms)}
+
+
+class Beside(NamedTuple):
+    """What Holdfast keeps beside a legacy row."""
+
+    session_id: str
+    id: str
+    digest: bytes
+    previous_digest: bytes | None
+    replaced_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A row, and what becomes of it."""
+
+    row: LegacyRow
+    outcome: Readable | Quarantined
+
+    @property
+    def kind(self) -> Class:
+        """Its class. Every row is in exactly one."""
+        if isinstance(self.outcome, Quarantined):
+            return "quarantined"
+        return "repaired" if self.outcome.repairs else "exact"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was repaired, or why nothing can be made of it; empty for an exact row."""
+        return self.outcome.reasons if isinstance(self.outcome, Quarantined) else self.outcome.repairs
+
+    def is_live(self, at: datetime) -> bool:
+        """Whether somebody may be logged in by it."""
+        return self.outcome.live if isinstance(self.outcome, Quarantined) else self.outcome.expires_at > at
+
+    def note(self, id: str | None, at: datetime) -> Row:
+        """The row of `holdfast_imported` that keeps the original of one that is not exact."""
+        user = owner(self.row) if isinstance(self.outcome, Quarantined) else self.outcome.user_id
+        made = None if isinstance(self.outcome, Quarantined) else id
+        remarks = "; ".join(self.remarks)
+        return digest_of_row(self.row), made, user, remarks, int(self.is_live(at)), original(self.row)
+
+
+def judge(row: LegacyRow, zone: tzinfo, at: datetime, *, over: bool, on_bad_expiry: OnBadExpiry) -> Judged:
+    """What becomes of a row that is read at a time. Never raises."""
+    return Judged(row, OVER if over else read_row(row, zone, at, on_bad_expiry=on_bad_expiry))
+
+
+def to_native(
+    beside: Beside, row: LegacyRow, zone: tzinfo, read_at: int | None, on_bad_expiry: OnBadExpiry
+) -> Row | None:
+    """The session that a row is, in the native form; `None` for one that is none.
+
+    A row that was found to be odd means what it meant when it was read, `read_at` in microseconds since 1970; what was
+    exact then means the same at any time. So a row that nobody changes does not change by itself.
+    """
+    at = FAR if read_at is None else instant(read_at)
+    read = read_row(row, zone, at, on_bad_expiry=on_bad_expiry)
+    if isinstance(read, Quarantined):
+        return None
+    return (
+        beside.id,
+        beside.digest,
+        beside.previous_digest,
+        beside.replaced_at,
+        read.user_id,
+        read.metadata,
+        version_of(read.metadata),
+        _micro(read.created_at),
+        _micro(read.expires_at),
+        _micro(read.last_activity),
+        read.request_count,
+        None,
+        None,
+        None,
+        int(_is_foreign(beside)),
+    )
+
+
+def of_ended(
+    id: str, digest: bytes, previous: bytes | None, user_id: str | None, ended_at: int, reason: str, told: int | None
+) -> Row:
+    """A session that is over, of which a legacy file keeps the trace only."""
+    times = ended_at, ended_at, ended_at
+    return id, digest, previous, None, user_id, EMPTY, 0, *times, 0, ended_at, reason, told, 0
+
+
+def as_kept(row: Row, zone: tzinfo) -> Row:
+    """A native row as it is after it went through a legacy file: what a comparison may expect to find there.
+
+    Expiries in an hour that autumn repeats become its end, other times there its second pass or its first; the version
+    of the metadata becomes the one that its text has there; of an ended session only the trace is left.
+    """
+    value = dict(zip(SESSIONS.forms, row, strict=True))
+    if value["ended_at"] is not None:
+        traced = ("id", "digest", "previous_digest", "user_id", "ended_at", "end_reason", "notified_at")
+        id, digest, previous, user, at, reason, told = (value[name] for name in traced)
+        return of_ended(id, digest, previous, user, at, reason, told)
+    value["metadata_version"] = version_of(value["metadata"])
+    for name, later in (("created_at", False), ("expires_at", True), ("last_activity", True)):
+        read = read_time(_local(value[name], zone, up=name == "expires_at"), zone, later=later)
+        assert read is not None  # noqa: S101 - it was written a line ago
+        value[name] = _micro(read)
+    # A token whose text is not known has no form either.
+    return tuple(value.values())
+
+
+def to_legacy(row: Row, zone: tzinfo) -> dict[str, Any]:
+    """The columns of a live session as the old application writes them, but its token."""
+    value = dict(zip(SESSIONS.forms, row, strict=True))
+    return {
+        "user_id": value["user_id"],
+        "metadata": value["metadata"],
+        "created_at": _local(value["created_at"], zone),
+        "expires_at": _local(value["expires_at"], zone, up=True),
+        "last_activity": _local(value["last_activity"], zone),
+        "request_count": value["request_count"],
+    }
+
+
+def changed(there: Row, here: Row, zone: tzinfo) -> dict[str, Any]:
+    """The legacy columns in which a row of PostgreSQL differs from what is here; empty when nobody changed it."""
+    wanted = as_kept(there, zone)
+    return {name: text for name, text in to_legacy(there, zone).items() if wanted[_PLACES[name]] != here[_PLACES[name]]}
+
+
+def _is_foreign(beside: Beside) -> bool:
+    """Whether the row's token is known, and of another form than Holdfast's own."""
+    known = sha256(beside.session_id.encode(errors="surrogatepass")).digest() == beside.digest
+    return known and digest_of(beside.session_id) is None
+
+
+def _local(micro: int, zone: tzinfo, *, up: bool = False) -> str:
+    return local_text(instant(micro), zone, up=up)
+
+
+def _micro(at: datetime) -> int:
+    return microseconds(at - EPOCH)

@@ -1,0 +1,145 @@
+"""Which rows of a legacy file are odd, and how: for `plan` and `status`. Looks, and changes nothing."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from holdfast.backups import sqlite_copy
+from holdfast.legacy import statements
+from holdfast.legacy.form import has_legacy_form
+from holdfast.legacy.originals import digest_of_row
+from holdfast.legacy.reading import as_text
+from holdfast.legacy.rows import LegacyRow, OnBadExpiry
+from holdfast.legacy.walking import all_rows
+from holdfast.move.legacy_rows import Class, Judged, judge
+from holdfast.sql.tables import instant
+
+MOST_LISTED: Final = 1000
+_EVERY: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OddRow:
+    """One row that is not carried as it is."""
+
+    kind: Class
+    """`repaired` or `quarantined`."""
+    id: str | None
+    """The session's id; `None` before Holdfast has given it one, and for what is no session."""
+    digest: str
+    """The first half of the SHA-256 of its token, in hexadecimal form; of the whole row when it has no token."""
+    remarks: tuple[str, ...]
+    """What was repaired, or why nothing can be made of it."""
+    live: bool
+    """Whether somebody may be logged in by it."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "class": self.kind,
+            "id": self.id,
+            "digest": self.digest,
+            "remarks": list(self.remarks),
+            "live": self.live,
+        }
+
+
+@dataclass(slots=True)
+class LegacyRows:
+    """All rows of a legacy file, each in exactly one class."""
+
+    exact: int = 0
+    repaired: int = 0
+    quarantined: int = 0
+    quarantined_live: int = 0
+    """Quarantined rows by which somebody may be logged in: what a cut-over wants acknowledged, by this number."""
+    live: int = 0
+    """Exact and repaired rows that have not expired."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """Each repair and each reason for quarantine, with its rows; a row may have several."""
+    odd: list[OddRow] = field(default_factory=list)
+    """The repaired and the quarantined ones, up to `MOST_LISTED`; quarantined ones first."""
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.exact + self.repaired + self.quarantined
+
+    def count(self, judged: Judged, at: datetime) -> None:
+        """Count one more."""
+        live = judged.is_live(at)
+        match judged.kind:
+            case "exact":
+                self.exact += 1
+            case "repaired":
+                self.repaired += 1
+            case "quarantined":
+                self.quarantined += 1
+                self.quarantined_live += live
+        if judged.kind != "quarantined":
+            self.live += live
+        self.remarks.update(judged.remarks)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        counts = ("rows", "exact", "repaired", "quarantined", "quarantined_live", "live")
+        return {
+            **{name: getattr(self, name) for name in counts},
+            "remarks": dict(self.remarks.most_common()),
+            "odd": [each.as_json() for each in self.odd],
+        }
+
+
+def list_odd(
+    path: Path,
+    zone: tzinfo,
+    *,
+    on_bad_expiry: OnBadExpiry = "quarantine",
+    tell: Callable[[int], None] = lambda _: None,
+) -> LegacyRows | None:
+    """Every row of a legacy file judged, the odd ones listed by id or digest; `None` for a file of another form.
+
+    Changes nothing, and never reads for long: while writes go on it says of each row how it was when its turn came.
+    `tell` hears now and then how many rows were looked at. Raises `StoreUnavailable` for a file that cannot be read.
+    """
+    if not has_legacy_form(path):
+        return None
+    found = LegacyRows()
+    listed: dict[Class, list[OddRow]] = {"quarantined": [], "repaired": []}
+    with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
+        driver.text_factory = as_text
+        at = instant(driver.execute(statements.NOW).fetchone()[0])
+        served = _is_served(driver)
+        for row in all_rows(driver):
+            id, over = _known(driver, row) if served else (None, False)
+            judged = judge(row, zone, at, over=over, on_bad_expiry=on_bad_expiry)
+            found.count(judged, at)
+            if judged.remarks and len(listed[judged.kind]) < MOST_LISTED:
+                digest = digest_of_row(row)[:16].hex()
+                listed[judged.kind].append(OddRow(judged.kind, id, digest, judged.remarks, judged.is_live(at)))
+            if found.rows % _EVERY == 0:
+                tell(found.rows)
+    found.odd = [*listed["quarantined"], *listed["repaired"]][:MOST_LISTED]
+    return found
+
+
+def _is_served(driver: sqlite3.Connection) -> bool:
+    """Whether Holdfast has its own tables beside the legacy one."""
+    names = "SELECT count(*) FROM sqlite_master WHERE name IN ('holdfast_ids', 'holdfast_ended')"
+    return bool(driver.execute(names).fetchone()[0] == 2)
+
+
+def _known(driver: sqlite3.Connection, row: LegacyRow) -> tuple[str | None, bool]:
+    """The id of a row's session, and whether that is over although the row is there."""
+    if not isinstance(row.session_id, str):
+        return None, False
+    known = driver.execute(statements.ID_OF, (row.session_id,)).fetchone()
+    if known is not None:
+        return str(UUID(hex=known[0])), False
+    return None, driver.execute(statements.IS_REFUSED, (digest_of_row(row),)).fetchone() is not None
