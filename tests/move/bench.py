@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from holdfast import SessionManager, StoreOptions
+from holdfast.move import postgresql_objects as objects
 from holdfast.move.mover import Mover
 from holdfast.move.rows import SHAPES
 from holdfast.sessions.tokens import digest_of_new
@@ -86,6 +87,23 @@ class Place:
             found = await self.in_postgresql(f"SELECT {shape.read_columns()} FROM {table} ORDER BY 1")
             theirs[table] = [shape.to_sqlite(row) for row in found]
         return ours, theirs
+
+    async def forget(self) -> None:
+        """Leave the database as if no move had ever been, and remove the file: for the next one of many."""
+        connection = await asyncpg.connect(self.address)
+        try:
+            for table in ("sessions", "holdfast_tickets"):
+                for trigger in ("holdfast_fence", "holdfast_fence_truncate"):
+                    await connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
+            if await connection.fetchval("SELECT to_regclass('holdfast_move') IS NOT NULL"):
+                await connection.execute('SET search_path = "$user", public')
+                await objects.remove(connection, "public", serves=True)
+            await connection.execute("TRUNCATE sessions, holdfast_tickets, holdfast_imported")
+            await connection.execute("UPDATE holdfast_control SET authority = 'here', epoch = 1")
+        finally:
+            await connection.close()
+        for each in self.path.parent.glob(f"{self.path.name}*"):
+            each.unlink()
 
 
 async def lapse() -> None:
