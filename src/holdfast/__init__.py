@@ -15,7 +15,7 @@ from holdfast.sessions.errors import (
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.process import get_session_manager
 from holdfast.sessions.session import End, EndReason, NewSession, Session, WhyEnded
-from holdfast.sessions.store import StoreOptions
+from holdfast.sessions.store import StoreOptions, TwoStores
 from holdfast.sessions.sweeper import Swept
 from holdfast.sessions.watch import Watch
 
@@ -40,6 +40,7 @@ __all__ = [
     "StoreUnavailable",
     "Swept",
     "TooManySessions",
+    "TwoStores",
     "Watch",
     "WhyEnded",
     "get_session_manager",

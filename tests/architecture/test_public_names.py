@@ -20,6 +20,7 @@ PUBLIC = [
     "StoreUnavailable",
     "Swept",
     "TooManySessions",
+    "TwoStores",
     "Watch",
     "WhyEnded",
     "get_session_manager",

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from holdfast.memory import MemoryStore
 from holdfast.sessions.errors import InvalidArgument
+from holdfast.sessions.store import TwoStores
 from holdfast.settings import Settings, process_environment, reference
 from holdfast.settings.reference import PAGE
 
@@ -46,19 +48,30 @@ def test_an_empty_variable_is_not_set() -> None:
         ({"HOLDFAST_SQLITE_PATH": "x.db"}, Path("x.db")),
         ({"DATABASE_URL": POSTGRES, "SESSION_DB_TYPE": "PostgreSQL"}, POSTGRES),
         ({"DATABASE_URL": POSTGRES, "SESSION_DB_TYPE": "sqlite"}, Path("data/sessions.db")),
-        ({"DATABASE_URL": POSTGRES, "HOLDFAST_SQLITE_PATH": "x.db", "SESSION_DB_TYPE": "sqlite"}, Path("x.db")),
-        ({"DATABASE_URL": POSTGRES, "HOLDFAST_SQLITE_PATH": "x.db", "SESSION_DB_TYPE": "postgresql"}, POSTGRES),
     ],
 )
 def test_the_address_follows_from_what_is_set(environment: dict[str, str], expected: str | Path) -> None:
-    """One database named serves; with two, SESSION_DB_TYPE decides."""
-    assert read(**environment).address() == expected
+    """One store is named, and serves."""
+    settings = read(**environment)
+    assert settings.address() == expected
+    assert settings.stores() == expected
+
+
+@pytest.mark.parametrize("preferred", ["sqlite", "postgresql", None])
+def test_both_stores_may_be_named(preferred: Literal["sqlite", "postgresql"] | None) -> None:
+    """With a file and PostgreSQL both are used; SESSION_DB_TYPE only says which serves before any move."""
+    named = {"DATABASE_URL": POSTGRES, "HOLDFAST_SQLITE_PATH": "x.db"}
+    settings = read(**named, **({} if preferred is None else {"SESSION_DB_TYPE": preferred}))
+    assert settings.stores() == TwoStores(Path("x.db"), POSTGRES, preferred=preferred)
+    assert "hunter2" not in repr(settings.stores())
+    with pytest.raises(InvalidArgument, match="--sqlite or --postgres") as refusal:
+        settings.address()
+    assert "hunter2" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
     ("environment", "advice"),
     [
-        ({"DATABASE_URL": POSTGRES, "HOLDFAST_SQLITE_PATH": "x.db"}, "SESSION_DB_TYPE"),
         ({"SESSION_DB_TYPE": "postgresql"}, "DATABASE_URL"),
         ({"SESSION_DB_TYPE": "postgresql", "HOLDFAST_SQLITE_PATH": "x.db"}, "DATABASE_URL"),
         ({"SESSION_DB_TYPE": "postgresql", "DATABASE_URL": "sqlite:///x.db"}, "SESSION_DB_TYPE=sqlite"),

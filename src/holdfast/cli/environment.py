@@ -9,18 +9,19 @@ from holdfast.settings import Settings, process_environment
 def read_settings(sqlite: Path | None = None, postgres: str | None = None, **options: Any) -> Settings:
     """The settings with a command's options over them; an option that is `None` was not given.
 
-    Either database option also says which database serves. Raises `InvalidArgument`.
+    One database option is the whole answer; both name the two stores of a move. Raises `InvalidArgument`.
     """
     environment = process_environment(_dotenv())
+    if sqlite is not None or postgres is not None:
+        # The environment may name another file or database, or both: what the options say replaces all of it.
+        for name in ("DATABASE_URL", "DATABASE_URL_FILE", "HOLDFAST_DATABASE_URL_FILE", "HOLDFAST_SQLITE_PATH"):
+            environment.pop(name, None)
+        if sqlite is None or postgres is None:
+            environment["SESSION_DB_TYPE"] = "postgresql" if sqlite is None else "sqlite"
     if sqlite is not None:
-        # DATABASE_URL may name another SQLite file, or none: the option is the whole answer.
-        environment.update(HOLDFAST_SQLITE_PATH=str(sqlite), SESSION_DB_TYPE="sqlite")
-        for name in ("DATABASE_URL", "DATABASE_URL_FILE", "HOLDFAST_DATABASE_URL_FILE"):
-            environment.pop(name, None)
+        environment["HOLDFAST_SQLITE_PATH"] = str(sqlite)
     if postgres is not None:
-        environment.update(DATABASE_URL=postgres, SESSION_DB_TYPE="postgresql")
-        for name in ("DATABASE_URL_FILE", "HOLDFAST_DATABASE_URL_FILE"):
-            environment.pop(name, None)
+        environment["DATABASE_URL"] = postgres
     for name, value in options.items():
         if value is not None:
             environment[f"HOLDFAST_{name.upper()}"] = str(value)

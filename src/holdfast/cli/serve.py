@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from holdfast.cli.environment import read_settings
-from holdfast.cli.exits import FAILURE, USAGE, complain, end
+from holdfast.cli.exits import FAILURE, complain, end
 
 
 def serve(
@@ -21,12 +21,11 @@ def serve(
 ) -> None:
     """Run the server.
 
-    Everything is set by the environment, see docs/reference/settings.md. Example:
+    Everything is set by the environment, see docs/reference/settings.md. With a SQLite file and PostgreSQL both named
+    it serves from whichever holds the authority, and follows a move between them. Example:
 
         HOLDFAST_APP_TOKEN=… HOLDFAST_ADMIN_TOKEN=… holdfast serve --host 0.0.0.0 --port 8000
     """
-    if sqlite is not None and postgres is not None:
-        end(USAGE, "--sqlite and --postgres exclude each other: one database serves")
     settings = read_settings(sqlite, postgres, host=host, port=port)
     if dev and postgres is None and sqlite is None:
         if settings.database_url is not None:

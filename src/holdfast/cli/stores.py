@@ -12,6 +12,7 @@ from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import REFUSED, USAGE, end
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.store import TwoStores
 
 if TYPE_CHECKING:
     from holdfast.settings import Settings
@@ -53,7 +54,8 @@ async def _refuse_unfit(settings: "Settings", *, make: bool) -> None:
     from holdfast.sql import schema
     from holdfast.sql.address import SqliteAddress, parse_address
 
-    address = parse_address(settings.address())
+    stores = settings.stores()
+    address = parse_address(stores.sqlite if isinstance(stores, TwoStores) else stores)
     if not isinstance(address, SqliteAddress):
         return
     if not os.path.lexists(address.path):  # noqa: ASYNC240  # nothing else runs

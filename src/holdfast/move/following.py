@@ -60,7 +60,9 @@ class _Side:
         try:
             await self.store.open(policy, clock)
         except HoldfastError as error:
-            log.debug("%s is away: %s", self.name, error)
+            # Said once, not every second: it may be away for days.
+            level = logging.DEBUG if str(self.failure) == str(error) else logging.WARNING
+            log.log(level, "%s, one of the two stores, cannot be used; trying every second: %s", self.name, error)
             self.failure = error
         else:
             self.open, self.failure = True, None
@@ -136,6 +138,11 @@ class FollowingStore:
         if not isinstance(store, Statistical):
             raise StoreRefused("this store keeps no statistics; they come with a native one")
         return await store.statistics(hours, top)
+
+    @property
+    def clear_tokens(self) -> bool:
+        """Whether either store keeps tokens in clear: then digests have them beside them, whichever store serves."""
+        return any(getattr(side.store, "clear_tokens", False) for side in self._sides)
 
     @property
     def has_clear_tokens(self) -> bool:

@@ -41,7 +41,7 @@ from holdfast.sessions.session import (
     checked_reason,
     checked_user_id,
 )
-from holdfast.sessions.store import Key, Store, StoreOptions
+from holdfast.sessions.store import Key, Store, StoreOptions, TwoStores
 from holdfast.sessions.sweeper import Sweeper, Swept, clean_up, sweep
 from holdfast.sessions.tickets import MAX_ORIGIN, may_bind
 from holdfast.sessions.tokens import (
@@ -60,7 +60,7 @@ MAX_PAGE = 1000
 
 log = logging.getLogger("holdfast.sessions")
 
-StoreOpener = Callable[[str | os.PathLike[str] | None, StoreOptions], Store]
+StoreOpener = Callable[[str | os.PathLike[str] | TwoStores | None, StoreOptions], Store]
 
 
 class SessionManager:
@@ -87,7 +87,7 @@ class SessionManager:
 
     def __init__(
         self,
-        store: "Store | str | os.PathLike[str] | None" = None,
+        store: "Store | str | os.PathLike[str] | TwoStores | None" = None,
         *,
         session_ttl_hours: float = DEFAULT_LIFETIME / timedelta(hours=1),
         idle_timeout: Duration | None = None,
@@ -105,8 +105,8 @@ class SessionManager:
         """Prepare a manager; nothing is opened yet.
 
         Args:
-            store: an address (`sqlite:///…`, `postgresql://…`, a bare path), a ready-made store, or `None` for the
-                one that the environment names (`DATABASE_URL`, `HOLDFAST_SQLITE_PATH`).
+            store: an address (`sqlite:///…`, `postgresql://…`, a bare path), the two of a move (`TwoStores`), a
+                ready-made store, or `None` for what the environment names (`DATABASE_URL`, `HOLDFAST_SQLITE_PATH`).
             session_ttl_hours: from creation to the first `expires_at`, in hours.
             idle_timeout: limit since the last activity, in seconds or as a `timedelta`; `None` for none.
             max_lifetime: no extension passes creation plus this; `None` for no cap. At least the lifetime.
@@ -152,8 +152,8 @@ class SessionManager:
         interval = None if sweep_interval is None else duration(sweep_interval, "sweep_interval").total_seconds()
         self._sweeper = None if interval is None else Sweeper(self, interval)
 
-    def _made(self, store: "Store | str | os.PathLike[str] | None", options: StoreOptions | None) -> Store:
-        if store is None or isinstance(store, str | os.PathLike):
+    def _made(self, store: "Store | str | os.PathLike[str] | TwoStores | None", options: StoreOptions | None) -> Store:
+        if store is None or isinstance(store, str | os.PathLike | TwoStores):
             return type(self).open_store(store, options or StoreOptions())
         if options is not None:
             raise InvalidArgument("options go with an address; a ready-made store has its own")

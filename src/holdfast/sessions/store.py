@@ -17,8 +17,9 @@ A store whose tokens are in clear, as in an application's own table, says so by 
 the digests it is given have the token beside them (`tokens.ClearDigest`). All others need not have the attribute.
 """
 
+import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
@@ -83,6 +84,18 @@ class StoreOptions:
     machine's. Of no account for other stores."""
     follows: bool = False
     """Whether the store is one of the two of a move: then it opens although the other one may hold the authority."""
+
+
+@dataclass(frozen=True, slots=True)
+class TwoStores:
+    """The addresses of two stores between which a move takes place: whichever holds the authority serves."""
+
+    sqlite: str | os.PathLike[str]
+    postgresql: str = field(repr=False)
+    """May hold a password."""
+    _: KW_ONLY
+    preferred: Literal["sqlite", "postgresql"] | None = None
+    """Which one serves as long as no move has taken place; `None` lets neither do so while both could."""
 
 
 @runtime_checkable

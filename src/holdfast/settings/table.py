@@ -8,7 +8,7 @@ from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.policy import MAX_CAP
-from holdfast.sessions.store import Store, StoreOptions
+from holdfast.sessions.store import Store, StoreOptions, TwoStores
 from holdfast.settings.environment import Environment, Variable, process_environment, read
 from holdfast.settings.kinds import (
     ADDRESS,
@@ -53,7 +53,8 @@ class Settings:
         metadata=_set_by(
             "HOLDFAST_SQLITE_PATH",
             PATH,
-            "The SQLite file; `data/sessions.db` when nothing names a database.",
+            "The SQLite file; `data/sessions.db` when nothing names a database. "
+            "With PostgreSQL in `DATABASE_URL` too, a move between the two is followed.",
         ),
     )
     database_type: Literal["sqlite", "postgresql"] | None = field(
@@ -61,7 +62,7 @@ class Settings:
         metadata=_set_by(
             "SESSION_DB_TYPE",
             word("sqlite", "postgresql"),
-            "Which database serves; needed when `DATABASE_URL` and `HOLDFAST_SQLITE_PATH` are both set.",
+            "Which store serves when PostgreSQL and a SQLite file are both named and no move has taken place.",
         ),
     )
     schema: str = field(
@@ -401,15 +402,29 @@ class Settings:
         settings._refuse_contradictions()
         return settings
 
+    def stores(self) -> str | Path | TwoStores:
+        """Where the sessions are: one store, or the two of a move, of which the one that has the authority serves."""
+        if self._names_both and self.database_url is not None and self.sqlite_path is not None:
+            return TwoStores(self.sqlite_path, self.database_url, preferred=self.database_type)
+        return self._one()
+
     def address(self) -> str | Path:
-        """The store that serves: an address, or the path of a SQLite file."""
+        """The one store: an address, or the path of a SQLite file. Raises `InvalidArgument` when two are named."""
+        if self._names_both:
+            raise InvalidArgument(
+                "DATABASE_URL and HOLDFAST_SQLITE_PATH name two stores, and this is about one: unset the other one, or "
+                "say which with --sqlite or --postgres"
+            )
+        return self._one()
+
+    def _one(self) -> str | Path:
         url = self.database_url
         if url is not None and (self.database_type is None or self._names_sqlite == (self.database_type == "sqlite")):
             return url
         return self.sqlite_path or _DEFAULT_SQLITE_PATH
 
     def store_options(self) -> StoreOptions:
-        """How that store behaves."""
+        """How those stores behave."""
         return StoreOptions(
             schema=self.schema,
             deadline=self.deadline_seconds,
@@ -424,7 +439,7 @@ class Settings:
     def manager(self, store: Store | None = None, clock: Clock | None = None) -> SessionManager:
         """A manager with these settings, not opened: over the store they name, or over a ready-made one."""
         return SessionManager(
-            self.address() if store is None else store,
+            self.stores() if store is None else store,
             session_ttl_hours=self.session_ttl_hours,
             idle_timeout=self.idle_timeout_seconds,
             max_lifetime=None if self.max_lifetime_hours is None else self.max_lifetime_hours * 3600,
@@ -439,6 +454,10 @@ class Settings:
         )
 
     @property
+    def _names_both(self) -> bool:
+        return self.database_url is not None and not self._names_sqlite and self.sqlite_path is not None
+
+    @property
     def _names_sqlite(self) -> bool:
         return self.database_url is not None and self.database_url.startswith("sqlite")
 
@@ -450,11 +469,6 @@ class Settings:
             )
         if self._names_sqlite and self.sqlite_path is not None:
             raise InvalidArgument("DATABASE_URL and HOLDFAST_SQLITE_PATH both name a SQLite file; unset one of them")
-        if self.database_url is not None and self.sqlite_path is not None and self.database_type is None:
-            raise InvalidArgument(
-                "DATABASE_URL and HOLDFAST_SQLITE_PATH are both set, so it is not clear which serves; "
-                "set SESSION_DB_TYPE to sqlite or postgresql, or unset one of them"
-            )
         if set(self.application_credentials) & set(self.operator_credentials):
             raise InvalidArgument(
                 "HOLDFAST_APP_TOKEN and HOLDFAST_ADMIN_TOKEN must differ, "
