@@ -14,7 +14,7 @@ TYPED   := $(wildcard src tests examples benchmarks)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test browser pictures check lint format types imports bench soak lock clean
+.PHONY: help serve demo test browser pictures check lint format types imports bench soak lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ types: $(VENV)/.stamp-lint  ## types only
 
 imports: $(VENV)/.stamp-lint  ## import rules only
 	$(BIN)/lint-imports
+
+demo: $(VENV)/.stamp-test  ## watch a move from SQLite to PostgreSQL and back, under a hundred clients (two minutes)
+	@$(BIN)/python -m holdfast demo $(ARGS)
 
 bench: $(VENV)/.stamp-bench  ## measure, side by side with the peers
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -89,7 +89,7 @@ def test_the_runtime_list_names_what_the_extras_name() -> None:
     extras = project["optional-dependencies"]
     wanted = names_in(project["dependencies"])
     for extra, requirements in extras.items():
-        if extra != "testing":  # test.in pins these
+        if extra not in ("testing", "demo"):  # test.in pins these
             wanted |= names_in(requirements)
     listed = (ROOT / "requirements" / "runtime.in").read_text().splitlines()
     assert names_in([line for line in listed if not line.startswith(("#", "-"))]) == wanted - {"holdfast"}

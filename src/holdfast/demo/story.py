@@ -1,0 +1,256 @@
+"""The demonstration itself: what happens one after the other, and how far it is."""
+
+import asyncio
+import importlib.util
+import json
+import re
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from holdfast.demo import postgresql, programs
+from holdfast.demo.asking import ask
+from holdfast.demo.checking import Outcome, compare, rows_in_postgresql, write_rows
+from holdfast.demo.processes import PYTHON, Children, environment
+from holdfast.demo.programs import DemoFailed
+from holdfast.demo.watchdog import drop_schema
+
+State = Literal["running", "done", "failed"]
+
+LIMIT_SECONDS: Final = 120.0
+"""It is over by then, one way or another."""
+_PACKAGES: Final = ("asyncpg", "websockets", "uvicorn", "fastapi", "prometheus_client")
+_START_SECONDS: Final = 30.0
+_HOLDS: Final = 6
+"""In so many stretches the clients work while nothing else happens."""
+_LISTENING: Final = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
+
+
+@dataclass(slots=True)
+class Step:
+    """One thing that happens."""
+
+    title: str
+    command: str = ""
+    """The command that does it, where it is one that operators use."""
+    state: State = "running"
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is, for whoever watches. The numbers are what the clients tell meanwhile."""
+
+    steps: list[Step] = field(default_factory=list)
+    serving: str = ""
+    tally: dict[str, Any] = field(default_factory=dict)
+
+
+class Story:
+    """One run of the demonstration."""
+
+    def __init__(
+        self,
+        clients: int,
+        seconds: float,
+        address: str | None = None,
+        changed: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            clients: how many of them.
+            seconds: how long they work while nothing else happens, all stretches together.
+            address: a PostgreSQL database to use instead of a server of its own; it gets a schema, which is dropped.
+            changed: told whenever a step begins or ends, and what the clients tell.
+        """
+        self._clients = clients
+        self._hold_seconds = seconds / _HOLDS
+        self._address = address
+        self._changed = changed
+        self._schema = f"holdfast_demo_{secrets.token_hex(6)}"
+        self._credential = secrets.token_urlsafe(32)
+        self.progress = Progress()
+
+    async def run(self, keep: Path | None = None) -> Outcome:
+        """Give it. Leaves nothing behind but, in the empty or new folder `keep`, what it was judged by.
+
+        Raises `DemoFailed` when it breaks off.
+        """
+        for package in _PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                raise DemoFailed(f"the demonstration needs the package {package}; run: pip install 'holdfast[demo]'")
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS), Children(programs.own_folder()) as children:
+                try:
+                    return await self._told(children)
+                finally:
+                    if keep is not None:
+                        await asyncio.to_thread(_keep, children.folder, keep)
+        except TimeoutError:
+            raise DemoFailed(f"it was not over after {LIMIT_SECONDS:g} seconds") from None
+
+    async def _told(self, children: Children) -> Outcome:
+        address = self._address
+        if address is None:
+            with self._step("PostgreSQL starts, a real server from the wheel"):
+                address = await postgresql.start(children)
+        async with self._own_schema(children, address) as variables:
+            with self._step("its tables are made", "holdfast db upgrade"):
+                await self._command(children, "db upgrade", {**variables, "HOLDFAST_SQLITE_PATH": ""})
+            with self._step("a server starts on SQLite, PostgreSQL beside it", "holdfast serve"):
+                port = await self._serve(children, variables)
+            return await self._with_clients(children, address, variables, port)
+
+    @asynccontextmanager
+    async def _own_schema(self, children: Children, address: str) -> AsyncIterator[dict[str, str]]:
+        """Make a schema, drop it in the end: what the commands and the server need to know, as variables."""
+        variables = environment(
+            HOLDFAST_SQLITE_PATH=str(children.folder / "sessions.db"),
+            DATABASE_URL=address,
+            HOLDFAST_SCHEMA=self._schema,
+            SESSION_DB_TYPE="",
+            HOLDFAST_APP_TOKEN=self._credential,
+            HOLDFAST_ADMIN_TOKEN=secrets.token_urlsafe(32),
+            HOLDFAST_ALLOW_METADATA="true",
+            HOLDFAST_BACKUP_DIRECTORY=str(children.folder / "backups"),
+            HOLDFAST_DRAIN_SECONDS="0",
+            HOLDFAST_DRAIN_DELAY_SECONDS="0",
+            NO_COLOR="1",
+        )
+        children.order("schema", address, self._schema)
+        await execute(address, f'CREATE SCHEMA "{self._schema}"')
+        try:
+            yield variables
+        finally:
+            await children.stop("clients")
+            await children.stop("server")
+            await drop_schema(address, self._schema)
+            children.order("dropped")
+
+    async def _serve(self, children: Children, variables: dict[str, str]) -> int:
+        """Start the server and wait until it is ready; its port."""
+        await children.start(
+            "server",
+            [*PYTHON, "holdfast.demo.server"],
+            {**variables, "HOLDFAST_PORT": "0", "SESSION_DB_TYPE": "sqlite"},
+        )
+        async with asyncio.timeout(_START_SECONDS):
+            while True:
+                children.refuse_ended("server")
+                listening = _LISTENING.search(children.words("server"))
+                if listening is not None:
+                    port = int(listening[1])
+                    if (await ask(port, "GET", "/readyz")).status == 200:
+                        self.progress.serving = "SQLite"
+                        return port
+                await asyncio.sleep(0.05)
+
+    async def _with_clients(self, children: Children, address: str, variables: dict[str, str], port: int) -> Outcome:
+        journals = children.folder / "journals"
+        journals.mkdir()
+        with self._step(f"{self._clients} clients log in, and each opens a WebSocket"):
+            wanted = {
+                "port": port,
+                "credential": self._credential,
+                "clients": self._clients,
+                "journals": str(journals),
+                "tokens": [],
+            }
+            clients, say, heard = await children.converse("clients", [*PYTHON, "holdfast.demo.clients"], environment())
+            say.write(json.dumps(wanted).encode() + b"\n")
+            hearing = asyncio.create_task(self._hear(heard))
+            async with asyncio.timeout(_START_SECONDS):
+                while self.progress.tally.get("connected", 0) < self._clients:
+                    children.refuse_ended("clients")
+                    await asyncio.sleep(0.05)
+        await self._hold()
+        await self._move(variables)
+        with self._step("the clients look whether they are still logged in, and close their sockets"):
+            say.write(b"\n")
+            await clients.wait()
+            await hearing
+            if clients.returncode != 0:
+                raise DemoFailed(f"the clients failed: {children.words('clients')}")
+            await children.stop("clients")
+        with self._step("their journals are compared with what PostgreSQL holds"):
+            rows = await rows_in_postgresql(address, self._schema)
+            write_rows(children.folder / "rows.jsonl", rows)
+            return await asyncio.to_thread(compare, journals, rows)
+
+    async def _move(self, variables: dict[str, str]) -> None:
+        from holdfast.move.mover import Mover
+        from holdfast.sessions.store import StoreOptions
+
+        async with Mover(
+            variables["HOLDFAST_SQLITE_PATH"], variables["DATABASE_URL"], StoreOptions(schema=self._schema)
+        ) as mover:
+            with self._step("all sessions are copied, and changes followed", "holdfast move start"):
+                await mover.start()
+            with self._step("every row is compared", "holdfast move verify"):
+                if not (await mover.verify()).clean:
+                    raise DemoFailed("the comparison found a difference")
+            await self._hold()
+            for title, command, work, serving in (
+                ("PostgreSQL takes over", "holdfast move cutover", mover.cut_over, "PostgreSQL"),
+                ("back to SQLite", "holdfast move rollback", mover.roll_back, "SQLite"),
+                ("PostgreSQL takes over again", "holdfast move cutover", mover.cut_over, "PostgreSQL"),
+                ("no way back is kept any more", "holdfast move complete", mover.complete, "PostgreSQL"),
+            ):
+                with self._step(title, command):
+                    await work()
+                self.progress.serving = serving
+                await self._hold()
+
+    async def _hear(self, heard: asyncio.StreamReader) -> None:
+        async for line in heard:
+            self.progress.tally = json.loads(line)
+            self._changed(self.progress)
+
+    async def _hold(self) -> None:
+        await asyncio.sleep(self._hold_seconds)
+
+    async def _command(self, children: Children, words: str, variables: dict[str, str], *more: str) -> None:
+        await children.run(f"holdfast {words}", [*PYTHON, "holdfast", *words.split(), *more], variables)
+
+    @contextmanager
+    def _step(self, title: str, command: str = "") -> Iterator[None]:
+        step = Step(title, command)
+        self.progress.steps.append(step)
+        self._changed(self.progress)
+        began = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            step.state = "failed"
+            raise
+        else:
+            step.state = "done"
+        finally:
+            step.seconds = time.monotonic() - began
+            self._changed(self.progress)
+
+
+async def execute(address: str, statement: str) -> None:
+    """One statement, past Holdfast."""
+    import asyncpg
+
+    connection = await asyncpg.connect(address)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _keep(folder: Path, keep: Path) -> None:
+    keep.mkdir(parents=True, exist_ok=True)
+    for each in folder.iterdir():
+        if each.name == "journals":
+            shutil.copytree(each, keep / each.name, dirs_exist_ok=True)
+        elif each.suffix in (".log", ".db", ".jsonl"):
+            shutil.copy2(each, keep / each.name)

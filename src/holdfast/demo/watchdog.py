@@ -1,0 +1,81 @@
+"""The watchdog: ends what the demonstration started when that one is gone, however it went.
+
+    python -m holdfast.demo.watchdog
+
+A process of its own, for nothing inside a process survives its SIGKILL. It reads orders, one JSON array to a line,
+from a pipe whose other end only the demonstration has, and acts once that ends.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import Final
+
+_PATIENCE_SECONDS: Final = 5.0
+
+
+def end(pid: int, number: int) -> None:
+    """Send a signal to a process and its group, and SIGKILL if it is still there after a while."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    for each in (number, int(signal.SIGKILL)):
+        with suppress(ProcessLookupError):
+            os.killpg(pid, each)
+        while _alive(pid) and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def drop_schema(address: str, schema: str) -> None:
+    """Take the demonstration's own schema out of a database that somebody gave it. Safe to repeat."""
+    import asyncpg
+
+    connection = await asyncpg.connect(address, timeout=_PATIENCE_SECONDS)
+    try:
+        await connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE', timeout=_PATIENCE_SECONDS)
+    finally:
+        await connection.close()
+
+
+def main() -> None:
+    """Read orders until the pipe ends, then do what is left of them."""
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        # Ctrl-C in the terminal is for the demonstration; this one ends after it.
+        signal.signal(ignored, signal.SIG_IGN)
+    processes: dict[int, int] = {}
+    schemas: list[tuple[str, str]] = []
+    folders: list[str] = []
+    for line in sys.stdin:
+        match json.loads(line):
+            case ["process", int(pid), int(number)]:
+                processes[pid] = number
+            case ["gone", int(pid)]:
+                processes.pop(pid, None)
+            case ["schema", str(address), str(schema)]:
+                schemas.append((address, schema))
+            case ["dropped"]:
+                schemas.clear()
+            case ["folder", str(folder)]:
+                folders.append(folder)
+    for pid, number in reversed(processes.items()):
+        end(pid, number)
+    for address, schema in schemas:
+        with suppress(Exception):
+            asyncio.run(drop_schema(address, schema))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

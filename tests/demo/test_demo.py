@@ -1,0 +1,92 @@
+"""The demonstration as the installed program, and what is left of it however it ends."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, environment
+from tests.support.polling import until
+from tests.support.processes import alive, children
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files that PostgreSQL's user can enter, which pytest's own is not."""
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-test-demo-", dir="/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def start(temporary: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The demonstration, on a machine whose settings name stores that are none of its business."""
+    return subprocess.Popen(
+        [*COMMAND, "demo", *arguments],
+        cwd=folder,
+        env=environment(
+            TMPDIR=str(temporary),
+            HOLDFAST_SQLITE_PATH=str(folder / "configured.db"),
+            DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing",
+            HOLDFAST_PORT="not a port",
+        ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_nothing_is_lost_and_nothing_is_left(temporary: Path, tmp_path: Path) -> None:
+    """Demo: four clients through two cut-overs; the journals agree with the store, and only what was kept is left."""
+    kept = tmp_path / "kept"
+    process = start(temporary, tmp_path, "--clients", "4", "--seconds", "1", "--json", "--keep", str(kept))
+    printed, told = process.communicate(timeout=100)
+    assert process.returncode == 0, told
+    outcome = json.loads(printed)
+    assert outcome["clean"] is True
+    assert outcome["acknowledged"] > 8
+    assert outcome["sockets"] == 4
+    assert [outcome[each] for each in ("lost", "invented", "sockets_dropped", "logged_out")] == [0, 0, 0, 0]
+    assert told.count("holdfast move") == 6
+    assert len(list((kept / "journals").iterdir())) == 4
+    assert "hfs_" not in "".join(each.read_text() for each in kept.rglob("*.jsonl"))
+    assert list(temporary.iterdir()) == []
+    assert not (tmp_path / "configured.db").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.soak)])
+def test_what_it_started_dies_with_it(temporary: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Demo: ended in the middle, even by SIGKILL, it leaves no process and no file."""
+    process = start(temporary, tmp_path, "--clients", "4")
+    until(lambda: any(temporary.rglob("postmaster.pid")), what="PostgreSQL starts", deadline=60)
+    below = children(process.pid)
+    assert len(below) >= 2
+    os.kill(process.pid, number)
+    process.communicate(timeout=60)
+    until(lambda: not any(alive(each.pid) for each in below), what="all processes are gone", deadline=30)
+    until(lambda: not any(temporary.iterdir()), what="the folder is gone", deadline=30)
+    assert process.returncode in (-signal.SIGKILL, 130)
+
+
+@pytest.mark.soak
+def test_the_whole_of_it(temporary: Path, tmp_path: Path) -> None:
+    """Demo: as `make demo` runs it, within two minutes."""
+    process = start(temporary, tmp_path, "--json")
+    printed, told = process.communicate(timeout=125)
+    assert process.returncode == 0, told
+    assert json.loads(printed)["sockets"] == 100
+
+
+def test_a_folder_in_use_is_refused(temporary: Path, tmp_path: Path) -> None:
+    """Demo: `--keep` writes into no folder that has something in it."""
+    (tmp_path / "there").write_text("something")
+    process = start(temporary, tmp_path, "--keep", str(tmp_path))
+    assert process.wait(60) == 2
+    assert "not an empty folder" in process.communicate()[1]
