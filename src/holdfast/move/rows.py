@@ -171,6 +171,11 @@ class Images:
         """Of nothing."""
         return cls({table: {} for table in SHAPES}, {table: [] for table in SHAPES})
 
+    @property
+    def size(self) -> int:
+        """How many keys it is about."""
+        return sum(map(len, self.rows.values())) + sum(map(len, self.gone.values()))
+
     def differ(self, other: "Images") -> dict[str, list[Key]]:
         """The keys that the two do not say the same of. Both are of the same keys."""
         found = {}

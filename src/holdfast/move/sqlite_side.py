@@ -23,7 +23,7 @@ from holdfast.sql.statements import Statements
 from holdfast.sql.tables import EPOCH, instant, microseconds, tables
 from holdfast.sql.writer import Writer
 
-_EVENTS: Final = ("INSERT", "UPDATE", "DELETE")
+EVENTS: Final = ("INSERT", "UPDATE", "DELETE")
 # SQLite takes so many values in one statement, in every version we support.
 _MOST_VALUES: Final = 500
 
@@ -70,13 +70,13 @@ class SqliteSide(Writer):
                 raise MoveRefused(f"{self._where} has lost the row of its move; restore a backup")
             move, capture, token, flips = row
             found = self._all("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'holdfast_move_%'")
-            whole = {name for (name,) in found} == set(_triggers())
+            whole = {name for (name,) in found} == set(self._triggers()) and self._is_ready()
             return SqliteState(authority, store, UUID(move), UUID(capture), token, flips, self._head(), whole=whole)
 
     def changes(self, cursor: int, limit: int, others: Keys) -> Changes:
         """Up to so many entries of the log after a number, as the rows are now; and the rows of some other keys."""
         self.refuse_replaced()
-        with self._reading():
+        with self._gathering():
             entries = self._all(
                 "SELECT seq, shape, key FROM holdfast_move_log WHERE seq > ? ORDER BY seq LIMIT ?", cursor, limit
             )
@@ -84,11 +84,11 @@ class SqliteSide(Writer):
             for table, key in dict.fromkeys((table, key) for _, table, key in entries):
                 keys[table].append(key)
             control = self._one("SELECT hooks_expected_at FROM holdfast_control WHERE id = 1")
-            complete = len(entries) < limit
+            complete = len(entries) < limit and not self._has_news()
             return Changes(
                 self._images(keys),
                 # Not that of the last entry when there are no more: those at the end may be forgotten already.
-                self._head() if complete else entries[-1][0],
+                self._head() if len(entries) < limit else entries[-1][0],
                 complete,
                 self._images(others),
                 None if control is None or control[0] is None else instant(control[0]),
@@ -97,12 +97,7 @@ class SqliteSide(Writer):
     def chunk(self, shape: Shape, after: Key | None, limit: int) -> list[Row]:
         """Up to so many rows in the order of their keys, after one of them."""
         with self._reading():
-            where, values = ("", []) if after is None else (f" WHERE {shape.key} > ?", [after])
-            return self._all(
-                f"SELECT {shape.columns()} FROM {shape.table}{where} ORDER BY {shape.key} LIMIT ?",
-                *values,
-                limit,
-            )
+            return self._chunk(shape, after, limit)
 
     def images(self, keys: Keys) -> Images:
         """The rows of some keys, all at one instant."""
@@ -120,13 +115,34 @@ class SqliteSide(Writer):
     def counts(self) -> dict[str, int]:
         """How many rows each table has."""
         with self._reading():
-            return {table: self._all(f"SELECT count(*) FROM {table}")[0][0] for table in SHAPES}
+            return {table: self._count(shape) for table, shape in SHAPES.items()}
+
+    def count_to(self, shape: Shape, key: Key) -> int:
+        """How many rows a table has up to a key."""
+        with self._reading():
+            return self._count(shape, key)
+
+    def seen(self, theirs: Images) -> Images:
+        """Images of PostgreSQL as they would be here: what a form has no place for is no difference."""
+        return theirs
+
+    def seen_row(self, shape: Shape, row: Row) -> Row:
+        """One of them."""
+        return row
 
     # Stepping
+
+    def pulse(self) -> None:
+        """Commit a change that leaves everything as it is, to see how long that takes here."""
+        with self._stepping("pulse", None):
+            # There and back: SQLite writes no page for a value that is the same already.
+            self._run("UPDATE holdfast_move SET flips = flips + 1 WHERE id = 1")
+            self._run("UPDATE holdfast_move SET flips = flips - 1 WHERE id = 1")
 
     def install(self, move: UUID, token: int) -> UUID:
         """Put the tables and triggers of a move in, or in again when some are missing; the capture that begins."""
         capture = uuid4()
+        self._prepare(move, token)
         with self._stepping("install", None):
             self._run(
                 "CREATE TABLE IF NOT EXISTS holdfast_move (id INTEGER PRIMARY KEY CHECK (id = 1), move TEXT NOT NULL, "
@@ -147,9 +163,10 @@ class SqliteSide(Writer):
             )
             if self._one("SELECT 1 FROM holdfast_move WHERE capture = ?", str(capture)) is None:
                 raise LeaseHeld("another process took the move over")
-            for name, text in _triggers().items():
+            for name, text in self._triggers().items():
                 self._run(f"DROP TRIGGER IF EXISTS {name}")
                 self._run(text)
+        self._installed(token)
         return capture
 
     def prune(self, up_to: int, token: int) -> None:
@@ -160,6 +177,7 @@ class SqliteSide(Writer):
     def flip(self, token: int) -> None:
         """Stop accepting writes: what the log names now is all that there is."""
         with self._stepping("flip", token):
+            self._gather_all()
             self._authority("here", "pending")
             self._run("UPDATE holdfast_move SET sealed = 1, flips = flips + 1 WHERE id = 1")
 
@@ -195,8 +213,9 @@ class SqliteSide(Writer):
     def remove(self, token: int) -> None:
         """Take out all that the move put in."""
         with self._stepping("remove", token):
-            for name in _triggers():
+            for name in self._triggers():
                 self._run(f"DROP TRIGGER IF EXISTS {name}")
+            self._leave()
             self._run("DROP TABLE holdfast_move_log")
             self._run("DROP TABLE holdfast_move")
 
@@ -212,18 +231,68 @@ class SqliteSide(Writer):
             raise LeaseHeld("another process took the move over")
         self._run("UPDATE holdfast_move SET applying = 1 WHERE id = 1")
         for table, shape in SHAPES.items():
-            marks = ", ".join("?" * len(shape.forms))
-            changes = ", ".join(f"{name} = excluded.{name}" for name in shape.forms if name != shape.key)
-            self._driver.executemany(
-                f"INSERT INTO {table} ({shape.columns()}) VALUES ({marks}) "
-                f"ON CONFLICT ({shape.key}) DO UPDATE SET {changes}",
-                images.rows[table].values(),
-            ).close()
+            self._put(shape, list(images.rows[table].values()))
         for table, shape in reversed(SHAPES.items()):
-            self._driver.executemany(
-                f"DELETE FROM {table} WHERE {shape.key} = ?", [(key,) for key in images.gone[table]]
-            ).close()
+            self._delete(shape, images.gone[table])
         self._run("UPDATE holdfast_move SET applying = 0 WHERE id = 1")
+
+    # What another form of file does otherwise
+
+    def _chunk(self, shape: Shape, after: Key | None, limit: int) -> list[Row]:
+        where, values = ("", []) if after is None else (f" WHERE {shape.key} > ?", [after])
+        return self._all(
+            f"SELECT {shape.columns()} FROM {shape.table}{where} ORDER BY {shape.key} LIMIT ?", *values, limit
+        )
+
+    def _rows_of(self, shape: Shape, keys: Sequence[Key]) -> list[Row]:
+        marks = ", ".join("?" * len(keys))
+        return self._all(f"SELECT {shape.columns()} FROM {shape.table} WHERE {shape.key} IN ({marks})", *keys)
+
+    def _count(self, shape: Shape, to: Key | None = None) -> int:
+        where, values = ("", []) if to is None else (f" WHERE {shape.key} <= ?", [to])
+        count: int = self._all(f"SELECT count(*) FROM {shape.table}{where}", *values)[0][0]
+        return count
+
+    def _put(self, shape: Shape, rows: Sequence[Row]) -> None:
+        marks = ", ".join("?" * len(shape.forms))
+        changes = ", ".join(f"{name} = excluded.{name}" for name in shape.forms if name != shape.key)
+        self._driver.executemany(
+            f"INSERT INTO {shape.table} ({shape.columns()}) VALUES ({marks}) "
+            f"ON CONFLICT ({shape.key}) DO UPDATE SET {changes}",
+            rows,
+        ).close()
+
+    def _delete(self, shape: Shape, keys: Sequence[Key]) -> None:
+        self._driver.executemany(f"DELETE FROM {shape.table} WHERE {shape.key} = ?", [(key,) for key in keys]).close()
+
+    def _triggers(self) -> dict[str, str]:
+        return _native_triggers()
+
+    def _is_ready(self) -> bool:
+        """Whether there is more to be in place than the triggers."""
+        return True
+
+    def _prepare(self, move: UUID, token: int) -> None:
+        """Before the triggers are put in."""
+
+    def _installed(self, token: int) -> None:
+        """After it, outside of its transaction."""
+
+    @contextmanager
+    def _gathering(self) -> Iterator[None]:
+        """The instant at which a stretch of the log is read."""
+        with self._reading():
+            yield
+
+    def _has_news(self) -> bool:
+        """Whether more was written than the log tells yet."""
+        return False
+
+    def _gather_all(self) -> None:
+        """Let the log tell all that was written."""
+
+    def _leave(self) -> None:
+        """Take out what else the move put in."""
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -261,9 +330,7 @@ class SqliteSide(Writer):
             rows = images.rows[table]
             for start in range(0, len(asked), _MOST_VALUES):
                 some = asked[start : start + _MOST_VALUES]
-                marks = ", ".join("?" * len(some))
-                statement = f"SELECT {shape.columns()} FROM {table} WHERE {shape.key} IN ({marks})"
-                rows.update((row[0], row) for row in self._all(statement, *some))
+                rows.update((row[0], row) for row in self._rows_of(shape, some))
             images.gone[table].extend(key for key in asked if key not in rows)
         return images
 
@@ -282,29 +349,35 @@ class SqliteSide(Writer):
         return self._driver.execute(statement, values).fetchall()
 
 
-def _triggers() -> dict[str, str]:
+def _native_triggers() -> dict[str, str]:
     """All triggers by name."""
     made = {}
     for table, shape in SHAPES.items():
-        short = table.removeprefix("holdfast_")
-        for event in _EVENTS:
-            # An update that changes the key concerns two rows.
-            olds = ("OLD", "NEW") if event == "UPDATE" else ("OLD",) if event == "DELETE" else ("NEW",)
-            rest = f" WHERE OLD.{shape.key} IS NOT NEW.{shape.key}" if event == "UPDATE" else ""
-            notes = "".join(
-                f"INSERT INTO holdfast_move_log (shape, key) SELECT '{table}', {row}.{shape.key}"
-                f"{rest if row == 'OLD' else ''}; "
-                for row in olds
-            )
-            name = f"holdfast_move_capture_{short}_{event.lower()}"
-            made[name] = (
-                f"CREATE TRIGGER {name} AFTER {event} ON {table} "
-                f"WHEN (SELECT applying = 0 FROM holdfast_move) BEGIN {notes}END"
-            )
-            name = f"holdfast_move_seal_{short}_{event.lower()}"
-            made[name] = (
-                f"CREATE TRIGGER {name} BEFORE {event} ON {table} "
-                "WHEN (SELECT sealed AND NOT applying FROM holdfast_move) BEGIN "
-                "SELECT RAISE(ROLLBACK, 'this file does not accept writes: its sessions are moved'); END"
-            )
+        for event in EVENTS:
+            made |= capture_trigger(table, event, shape.table, shape.key) | seal_trigger(table, event)
     return made
+
+
+def capture_trigger(table: str, event: str, shape: str, key: str) -> dict[str, str]:
+    """A trigger, under its name, that notes which row of a shape an event in a table changes, by the key's column."""
+    # An update that changes the key concerns two rows.
+    olds = ("OLD", "NEW") if event == "UPDATE" else ("OLD",) if event == "DELETE" else ("NEW",)
+    rest = f" WHERE OLD.{key} IS NOT NEW.{key}" if event == "UPDATE" else ""
+    notes = "".join(
+        f"INSERT INTO holdfast_move_log (shape, key) SELECT '{shape}', {row}.{key}{rest if row == 'OLD' else ''}; "
+        for row in olds
+    )
+    name = f"holdfast_move_capture_{table.removeprefix('holdfast_')}_{event.lower()}"
+    return {
+        name: f"CREATE TRIGGER {name} AFTER {event} ON {table} "
+        f"WHEN (SELECT applying = 0 FROM holdfast_move) BEGIN {notes}END"
+    }
+
+
+def seal_trigger(table: str, event: str, when: str = "sealed AND NOT applying") -> dict[str, str]:
+    """A trigger, under its name, that refuses an event in a table."""
+    name = f"holdfast_move_seal_{table.removeprefix('holdfast_')}_{event.lower()}"
+    return {
+        name: f"CREATE TRIGGER {name} BEFORE {event} ON {table} WHEN (SELECT {when} FROM holdfast_move) BEGIN "
+        "SELECT RAISE(ROLLBACK, 'this file does not accept writes: its sessions are moved'); END"
+    }

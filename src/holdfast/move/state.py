@@ -24,6 +24,10 @@ class MoveRefused(HoldfastError):
     """The move does not do what was asked. Nothing was lost; the message says why, and what to do."""
 
 
+class StoresDiffer(MoveRefused):
+    """The two stores do not hold the same, so that the authority stays where it is."""
+
+
 class LeaseHeld(MoveRefused):
     """Another process moves these stores at the moment, or took over from this one. Repeat it when that one is gone."""
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 from holdfast.move.postgresql_side import PostgresqlSide
 from holdfast.move.rows import SHAPES, Key
 from holdfast.move.sqlite_side import SqliteSide
-from holdfast.move.state import Look, MoveRefused
+from holdfast.move.state import Look, StoresDiffer
 from holdfast.move.threads import in_thread
 
 Differing = dict[str, list[Key]]
@@ -25,6 +25,20 @@ class Steps:
         self._sqlite = sqlite
         self._postgresql = postgresql
         self._rows = rows
+        self.moved = 0
+        """How many rows were copied or applied, for whoever watches; he may set it back."""
+
+    async def copied(self, look: Look) -> int:
+        """How many rows are copied already."""
+        if look.postgresql.copied is None and look.postgresql.copying == next(iter(SHAPES)):
+            return 0
+        counts, done = await in_thread(self._sqlite.counts), 0
+        for table, shape in SHAPES.items():
+            if table == look.postgresql.copying:
+                last = look.postgresql.copied
+                return done + (await in_thread(self._sqlite.count_to, shape, shape.of_hex(last)) if last else 0)
+            done += counts[table]
+        return done
 
     async def next(self, look: Look, token: int) -> str | None:
         """Take the next step; its name, or `None` when there is none to take at the moment."""
@@ -93,6 +107,7 @@ class Steps:
             else:
                 await step.analyze()
                 await step.phase("following")
+        self.moved += len(rows)
         return "copy"
 
     async def _follow(self, look: Look, token: int) -> str | None:
@@ -113,7 +128,8 @@ class Steps:
             await step.write(changes.images)
             await step.advanced(changes.cursor)
             found = await step.images(others)
-        return changes.complete, changes.others.differ(found)
+        self.moved += changes.images.size
+        return changes.complete, changes.others.differ(self._sqlite.seen(found))
 
     async def _flip(self, token: int) -> str:
         await in_thread(self._sqlite.flip, token)
@@ -169,12 +185,13 @@ class Steps:
             for start in range(0, len(all_keys), self._rows):
                 some = {table: all_keys[start : start + self._rows]}
                 ours = await in_thread(self._sqlite.images, some)
-                if any(ours.differ(await self._postgresql.images(some)).values()):
+                theirs = self._sqlite.seen(await self._postgresql.images(some))
+                if any(ours.differ(theirs).values()):
                     return True
         return await in_thread(self._sqlite.counts) != await self._postgresql.counts()
 
     def _refuse_difference(self, then: str) -> NoReturn:
-        raise MoveRefused(f"the two stores differ; compare them again. {then}")
+        raise StoresDiffer(f"the two stores differ; compare them again. {then}")
 
     # Back to SQLite
 
@@ -189,7 +206,8 @@ class Steps:
         found = await in_thread(self._sqlite.images, others)
         async with self._postgresql.step("consume", token, "switched", "returning") as step:
             await step.consumed(changes.entries)
-        return changes.complete, changes.others.differ(found)
+        self.moved += changes.images.size
+        return changes.complete, self._sqlite.seen(changes.others).differ(found)
 
     async def _give_back(self, token: int) -> str:
         async with self._postgresql.step("give back", token, "returning") as step:

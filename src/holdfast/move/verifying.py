@@ -33,19 +33,19 @@ class Comparison:
 
 
 async def suspects(
-    sqlite: SqliteSide, postgresql: PostgresqlSide, limit: int, renew: Callable[[], Awaitable[None]]
+    sqlite: SqliteSide, postgresql: PostgresqlSide, limit: int, renew: Callable[[int], Awaitable[None]]
 ) -> tuple[int, dict[str, list[Key]]]:
     """How many rows there are, and the keys of those that differed when they were read one after the other.
 
-    `renew` is called now and then: it may take long.
+    `renew` is called now and then, with how many rows are compared: it may take long.
     """
     counted, found = 0, {table: list[Key]() for table in SHAPES}
     for table, shape in SHAPES.items():
         after: Key | None = None
         while True:
             to, rows, differing = await _chunk(sqlite, postgresql, shape, after, limit)
-            await renew()
             counted += rows
+            await renew(counted)
             found[table].extend(differing)
             if to is None or len(found[table]) > MOST_SUSPECTS:
                 break
@@ -59,6 +59,6 @@ async def _chunk(
     ours = await in_thread(sqlite.chunk, shape, after, limit)
     # The last chunk has no end: what PostgreSQL has beyond it is too much.
     to = ours[-1][0] if len(ours) == limit else None
-    theirs = {row[0]: row for row in await postgresql.chunk(shape, after, to)}
+    theirs = {row[0]: sqlite.seen_row(shape, row) for row in await postgresql.chunk(shape, after, to)}
     mine = {row[0]: row for row in ours}
     return to, len(ours), [key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)]
