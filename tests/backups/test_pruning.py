@@ -11,6 +11,7 @@ from holdfast.backups.prune import prune
 from holdfast.sessions.errors import StoreRefused
 from tests.backups.conftest import Place
 from tests.backups.test_damage import flip, forget
+from tests.imports.conftest import legacy_file
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -61,6 +62,14 @@ async def test_each_store_has_its_newest(file_place: Place) -> None:
     second = await backup(file_place, 10)
     assert prune(file_place.folder, WEEK, now=NOW).removed == []
     assert set(file_place.folder.iterdir()) == {first, second}
+
+
+async def test_each_legacy_file_has_its_newest(tmp_path: Path) -> None:
+    """A legacy file has no identity but its path: one never loses its last backup to another."""
+    first, second = (Place(str(legacy_file(tmp_path / name, [])), tmp_path / "backups") for name in ("a.db", "b.db"))
+    gone, kept, other = [await backup(place, days) for place, days in ((first, 20), (first, 15), (second, 10))]
+    result = prune(first.folder, WEEK, now=NOW)
+    assert (result.removed, set(result.kept)) == ([gone], {kept, other})
 
 
 async def test_what_is_not_ours_stays(file_place: Place) -> None:

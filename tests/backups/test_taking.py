@@ -7,13 +7,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from holdfast.backups.archive import read, verify
+from holdfast.backups.prune import prune
+from holdfast.backups.take import take, take_table
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
-from tests.backups.conftest import Place
+from holdfast.sql.address import PostgresqlAddress
+from tests.backups.conftest import OPTIONS, Place
 from tests.backups.test_restoring import LEGACY
 from tests.conftest import MigratedDatabases
 from tests.support.admin import Databases
@@ -119,3 +124,47 @@ async def test_a_restore_does_not_wait_behind_a_stranger(tmp_path: Path, migrate
     finally:
         await stranger.close()
     await place.restore(made.path)
+
+
+async def test_how_far_it_is_is_told(file_place: Place) -> None:
+    """Issue 4: how many sessions there are, and then how many of them are copied, more and more."""
+    async with file_place.manager() as sessions:
+        await sessions.create_session("u")
+    columns = "digest, metadata, metadata_version, created_at, expires_at, last_activity, request_count"
+    file_place.run(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 30000) "
+        f"INSERT INTO sessions (id, {columns}) SELECT printf('%032x', n), randomblob(32), "
+        "json_object('filler', hex(randomblob(200))), 0, created_at, expires_at, last_activity, 0 "
+        "FROM n, (SELECT * FROM sessions LIMIT 1)"
+    )
+    told: list[tuple[str, int]] = []
+    await take(file_place.parsed, OPTIONS, file_place.folder, lambda step, rows: told.append((step, rows)))
+    assert ("counted", 30_001) in told
+    copied = [rows for step, rows in told if step == "copying"]
+    assert copied == sorted(copied)
+    assert 0 < copied[-1] <= 30_001
+
+
+async def test_an_applications_own_table(migrated_database: MigratedDatabases, tmp_path: Path) -> None:
+    """Issue 4: what an import takes in place is backed up as everything is: verified, pruned, and no restore's."""
+    place = Place(migrated_database(None), tmp_path / "backups")
+    assert isinstance(place.parsed, PostgresqlAddress)
+    await asyncio.to_thread(
+        place.run,
+        "CREATE TABLE old (session_id varchar(100), created_at timestamptz, twice text GENERATED ALWAYS AS "
+        "(session_id || session_id) STORED)",
+        "INSERT INTO old VALUES ('a\tb', '2026-11-29 12:00+01'), (NULL, NULL)",
+        "CREATE TABLE older AS SELECT * FROM old",
+    )
+    made = [await take_table(place.parsed, OPTIONS, name, place.folder) for name in ("old", "old", "older")]
+    for each in made:
+        verify(read(each.path))
+    assert (made[0].path / "old.copy").read_text() == "a\\tb\t2026-11-29 11:00:00+00\n\\N\t\\N\n"
+    assert (made[0].manifest.kind, made[0].manifest.rows) == ("table", {"old": 2})
+    with pytest.raises(StoreRefused, match="--undo"):
+        await place.restore(made[0].path)
+    with pytest.raises(StoreRefused, match="there is no table"):
+        await take_table(place.parsed, OPTIONS, "no_such", place.folder)
+    # Each table keeps its newest.
+    done = prune(place.folder, timedelta(0))
+    assert (done.removed, done.strange) == ([made[0].path], [])

@@ -63,8 +63,9 @@ async def test_everybody_stays_logged_in(address: str, tmp_path: Path) -> None:
     report, backup = await in_place(address, OPTIONS, tmp_path, WISHES, lambda _step, _rows: None, dry=False)
     assert (report.exact, report.repaired, report.live) == (1199, 1, 1200)
     assert backup is not None
-    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
-    assert backup.read_bytes().count(b"\n") == 1200
+    copy = backup / "sessions.copy"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert copy.read_bytes().count(b"\n") == 1200
     async with SessionManager(address, sweep_interval=None) as sessions:
         for number in (1, 7, 1200):
             session = await sessions.validate_session(f"session-{number}")

@@ -31,6 +31,8 @@ _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Tell = Callable[[str, int], None]
 """Hears of every step by its name, and how many rows are done."""
+COUNTED: Final = "counted"
+"""The step that says how many rows the next one will have; 0 when that is not known."""
 
 
 def tell_nobody(_step: str, _rows: int) -> None:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
 from holdfast.sessions.errors import StoreRefused
@@ -11,7 +11,7 @@ from holdfast.sessions.errors import StoreRefused
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 
-Kind = Literal["sqlite", "postgresql", "legacy"]
+Kind = Literal["sqlite", "postgresql", "legacy", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,18 @@ class Manifest:
     holdfast: str
     """The version of the program that took it."""
     kind: Kind
-    """`legacy` is a SQLite file that is not Holdfast's, kept page by page."""
+    """`legacy` is a SQLite file that is not Holdfast's, kept page by page; `table` an application's in PostgreSQL."""
     revision: str | None
-    """Of the schema; `None` for a legacy file."""
+    """Of the schema; `None` for what is not Holdfast's."""
     store_id: UUID | None
-    """Of the store; `None` for a legacy file, and before the revision that brought it."""
+    """Of the store; `None` for what is not Holdfast's, and before the revision that brought it."""
     authority: str | None
     """`here` when the store accepted writes."""
     taken_at: datetime
     """By the database's clock, before the first row was read."""
     files: dict[str, DataFile]
+    source: str | None = None
+    """Which file or table it is of, where that has no `store_id` to tell it from others."""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -69,7 +71,7 @@ def parse(text: str | bytes, where: object) -> Manifest:
         manifest = Manifest(
             files=files, store_id=None if store_id is None else UUID(store_id), taken_at=taken_at, **values
         )
-        known = version == FORMAT and manifest.kind in ("sqlite", "postgresql", "legacy")
+        known = version == FORMAT and manifest.kind in get_args(Kind)
         plain = all(isinstance(name, str) and name.isprintable() and "/" not in name for name in files)
         whole = files and all(isinstance(file.size, int) and isinstance(file.rows, dict) for file in files.values())
         if not (known and plain and whole and taken_at.tzinfo is not None):

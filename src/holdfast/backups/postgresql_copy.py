@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.backups.archive import Tell, described, owner_only
+from holdfast.backups.archive import COUNTED, Tell, described, owner_only
 from holdfast.backups.manifest import DataFile
 from holdfast.sessions.errors import HoldfastError, StoreRefused
 from holdfast.sessions.store import StoreOptions
@@ -113,9 +113,14 @@ def qualified(schema: str, table: str) -> str:
 async def copy_out(connection: Any, schema: str, table: str, columns: list[str], target: Path, tell: Tell) -> DataFile:
     """Copy a table into a new file, and read that again.
 
-    Raises `StoreRefused` when the file does not hold the rows that the server said it sent.
+    How many rows it will have is told as PostgreSQL's last look at the table found it. Raises `StoreRefused` when the
+    file does not hold the rows that the server said it sent.
     """
     done = 0
+    about = await connection.fetchval(
+        "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass($1)", qualified(schema, table)
+    )
+    tell(COUNTED, max(about or 0, 0))
     # Opening is a matter of microseconds; what takes long, the writing, is done in a thread.
     with owner_only(target).open("wb") as file:
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from holdfast.backups.archive import Backup, Tell
+from holdfast.backups.archive import COUNTED, Backup, Tell
 from holdfast.backups.merging import RESTORED, Merged, MergeStatements
 from holdfast.backups.postgresql_copy import Inside, copy_in, look_inside, qualified, transaction
 from holdfast.backups.restoring import Restored, Wishes, is_known
@@ -69,6 +69,7 @@ async def _merge(
     place = qualified(options.schema, "sessions")
     async with transaction(address, options) as connection:
         await connection.execute(f"CREATE TEMPORARY TABLE {RESTORED} (LIKE {place} INCLUDING DEFAULTS) ON COMMIT DROP")
+        tell(COUNTED, file.rows["sessions"])
         rows = await copy_in(connection, RESTORED, file.columns, backup.path / DATA, tell)
         if rows != file.rows["sessions"]:
             raise StoreRefused(f"the backup {backup.path} is damaged: it has {rows} sessions; use another")

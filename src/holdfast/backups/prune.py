@@ -49,9 +49,9 @@ def prune(
         return result
     refuse_open(directory.resolve())
     now = now or datetime.now(UTC)  # noqa: TID251 - no database is asked for its clock here
-    newest: dict[tuple[str, UUID | None], Path] = {}
+    newest: dict[tuple[str, UUID | str | None], Path] = {}
     for backup in sorted(_backups(directory, result), key=lambda each: each.manifest.taken_at, reverse=True):
-        store = (backup.manifest.kind, backup.manifest.store_id)
+        store = (backup.manifest.kind, backup.manifest.store_id or backup.manifest.source)
         if store not in newest:
             if _is_good(backup):
                 newest[store] = backup.path

@@ -33,6 +33,11 @@ async def restore(
     await asyncio.to_thread(verify, backup)
     tell("checked", 0)
     kind = backup.manifest.kind
+    if kind == "table":
+        raise StoreRefused(
+            f"{source} is the copy of an application's own table that an import took; `holdfast db import --in-place "
+            "--undo` puts that table back, or load the file in it with psql's \\copy"
+        )
     if (kind == "postgresql") != isinstance(address, PostgresqlAddress):
         raise StoreRefused(
             f"{source} is a backup of {'PostgreSQL' if kind == 'postgresql' else 'a SQLite file'}; "

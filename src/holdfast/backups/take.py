@@ -59,6 +59,7 @@ def _take_sqlite(path: Path, directory: Path, tell: Tell) -> Backup:
                 authority=inside.authority,
                 taken_at=inside.now,
                 files={target.name: described(target, rows)},
+                source=None if inside.store_id is not None else str(path.absolute()),
             )
             return publish(folder, manifest, tell)
 
@@ -88,5 +89,44 @@ async def _take_postgresql(address: PostgresqlAddress, options: StoreOptions, di
                 authority=inside.authority,
                 taken_at=inside.now,
                 files=files,
+            )
+            return publish(folder, manifest, tell)
+
+
+async def take_table(
+    address: PostgresqlAddress, options: StoreOptions, table: str, directory: Path, tell: Tell = tell_nobody
+) -> Backup:
+    """Take a backup of an application's own table, which is in the schema of the options.
+
+    No restore puts it back: it is for the application's own tools, and holds tokens in clear. Otherwise as `take`.
+    """
+    async with postgresql_copy.transaction(address, options, reading=True) as connection:
+        place = postgresql_copy.qualified(options.schema, table)
+        columns = [
+            name
+            for (name,) in await connection.fetch(
+                "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 "
+                "AND NOT attisdropped AND attgenerated = '' ORDER BY attnum",
+                place,
+            )
+        ]
+        if not columns:
+            raise StoreRefused(f"there is no table {place} in {address}; nothing to back up")
+        now, size = await connection.fetchrow("SELECT clock_timestamp(), pg_table_size(to_regclass($1))", place)
+        prepare_directory(directory, size)
+        with new_archive(directory, "table", now) as folder:
+            tell("begun", 0)
+            target = folder / f"{table}.copy"
+            file = await postgresql_copy.copy_out(connection, options.schema, table, columns, target, tell)
+            tell("verified", file.rows[table])
+            manifest = Manifest(
+                holdfast=product_version(),
+                kind="table",
+                revision=None,
+                store_id=None,
+                authority=None,
+                taken_at=now,
+                files={target.name: file},
+                source=f"{place} of {address}",
             )
             return publish(folder, manifest, tell)

@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Final, Self
 
+from holdfast.backups.archive import COUNTED
+
 _SECONDS: Final = 0.2
 
 
@@ -19,12 +21,18 @@ class Progress:
         self._width = 0
         self.expected: int | None = None
         """How many rows the present step has in all, where that is known: then what is left of it is shown too."""
+        self._counted: int | None = None
 
     def __call__(self, step: str, rows: int) -> None:
         """A step has come this far."""
         now = time.monotonic()
+        if step == COUNTED:
+            self._counted = rows
+            return
         if step != self._step:
             self._step, self._since, self._last = step, now, 0.0
+            if self._counted is not None:
+                self.expected, self._counted = self._counted, 0
         if self._shown and now - self._last > _SECONDS:
             self._last = now
             rate = rows / max(now - self._since, 0.001)

@@ -1,21 +1,22 @@
 """The whole of each import: look, refuse, back up, take in."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from holdfast.backups import archive, postgresql_copy
-from holdfast.backups.take import take
+from holdfast.backups.take import take, take_table
 from holdfast.imports import in_place as table
+from holdfast.imports.beside import Beside
 from holdfast.imports.report import Report
 from holdfast.imports.run import Tell, Wishes, carry_all, look, refuse, taking
-from holdfast.imports.sources import PostgresqlSource, Source, SqliteSource, column_types
-from holdfast.sessions.errors import InvalidArgument, StoreRefused
+from holdfast.imports.sources import PostgresqlSource, Source, SqliteSource
+from holdfast.imports.swap import alone, refuse_unprivileged, swap
+from holdfast.sessions.errors import HoldfastError, InvalidArgument, StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 
 Address = str | os.PathLike[str]
-_ROOM_PER_ROW: int = 1024
 
 
 async def from_sqlite(
@@ -42,11 +43,12 @@ async def in_place(
 ) -> tuple[Report, Path | None]:
     """From an application's table in PostgreSQL into Holdfast's in the same schema.
 
-    A run that was killed is finished by the next. Raises `StoreRefused`, having changed nothing, when there is no such
-    table or live rows would be left behind that are not accepted.
+    The application may go on meanwhile: all changes places in one transaction, which only short waits come before. A
+    run that was killed has changed nothing, or all. Raises `StoreRefused`, having changed nothing, when there is no
+    such table, when live rows would be left behind that are not accepted, and when the role may not do it all.
     """
     place = _postgresql(address)
-    state = await table.state_of(place, options)
+    state, types = await table.state_of(place, options)
     if state == "none":
         raise StoreRefused(f"there is no table `sessions` in the legacy form in schema {options.schema!r} of {place}")
     name = "sessions" if state == "legacy" else table.ASIDE
@@ -54,49 +56,48 @@ async def in_place(
     if dry:
         return report, None
     refuse(report, wishes)
-    backup = await _back_up_table(place, options, name, folder, report.rows, tell)
-    await table.put_aside(place, options)
-    tell("put aside", 0)
-    await schema.upgrade(place, options)
-    tell("upgraded", 0)
-    return await _take_in(PostgresqlSource(place, options, table.ASIDE), address, options, wishes, tell), backup
+    if state == "legacy":
+        await refuse_unprivileged(place, options)
+    # It holds tokens in clear, and is of the application's table whichever name that has now.
+    backup = await take_table(place, options, name, folder, tell)
+    if state == "aside":
+        # Done before. One that an earlier version began, in several transactions, is finished by this.
+        await schema.upgrade(place, options)
+        report = await _take_in(PostgresqlSource(place, options, table.ASIDE), address, options, wishes, tell)
+    else:
+        report = await _change_places(Beside(place, options, types, wishes, tell))
+    return report, backup.path
 
 
-async def undo_in_place(address: Address, options: StoreOptions) -> int:
+async def undo_in_place(address: Address, options: StoreOptions, tell: Tell) -> int:
     """Put the application's table back; how many of its rows are over since and went. See `in_place.undo`."""
-    return await table.undo(_postgresql(address), options)
+    return await table.undo(_postgresql(address), options, tell)
 
 
-async def confirm_in_place(address: Address, options: StoreOptions) -> bool:
+async def confirm_in_place(address: Address, options: StoreOptions, tell: Tell) -> bool:
     """Drop the application's table; whether there was one. See `in_place.confirm`."""
-    return await table.confirm(_postgresql(address), options)
+    return await table.confirm(_postgresql(address), options, tell)
+
+
+async def _change_places(beside: Beside) -> Report:
+    async with alone(beside.address, beside.options):
+        try:
+            await beside.make()
+            await beside.fill()
+            await swap(beside)
+        except HoldfastError:
+            # The error says more than that this failed too; the next run removes what is left.
+            with suppress(HoldfastError):
+                await beside.remove()
+            raise
+    # No earlier run can have taken any in.
+    beside.report.new = beside.report.rows
+    return beside.report
 
 
 async def _take_in(source: Source, address: Address, options: StoreOptions, wishes: Wishes, tell: Tell) -> Report:
     async with taking(address, options) as (store, now):
         return await carry_all(source, store, wishes, now, tell)
-
-
-async def _back_up_table(
-    address: PostgresqlAddress, options: StoreOptions, name: str, folder: Path, rows: int, tell: Tell
-) -> Path:
-    """Copy the table into a file that only its owner can read: it holds tokens in clear."""
-    archive.prepare_directory(folder, rows * _ROOM_PER_ROW)
-    now = await PostgresqlSource(address, options, name).now()
-    target = folder / f"legacy-sessions-{now:%Y%m%dT%H%M%S%fZ}.copy"
-    partial = target.with_name(f"{target.name}{archive.PARTIAL}")
-    with archive.out_of_room(folder):
-        try:
-            async with postgresql_copy.transaction(address, options, reading=True) as connection:
-                columns = list(await column_types(connection, postgresql_copy.qualified(options.schema, name)))
-                await postgresql_copy.copy_out(connection, options.schema, name, columns, partial, tell)
-            archive.sync(partial)
-            partial.rename(target)
-            archive.sync(folder)
-        finally:
-            partial.unlink(missing_ok=True)
-    tell("backed up", 0)
-    return target
 
 
 def _postgresql(address: Address) -> PostgresqlAddress:
