@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from benchmarks.arguments import arguments
 from benchmarks.parts import SOCKETS
+from benchmarks.pictures.draw import draw
 from benchmarks.run import measure, scale
 from benchmarks.sockets import run as sockets
 
@@ -19,9 +20,11 @@ def main() -> None:
         sockets.check_room(scale(options))
     result = asyncio.run(measure(options))
     options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.json"
+    stem = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}"
+    path = options.output / f"{stem}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\nwritten to {path}")
+    pictures = draw(result, options.output, stem)
+    print("\nwritten to " + ", ".join(map(str, (path, *pictures))))
 
 
 if __name__ == "__main__":

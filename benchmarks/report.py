@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from benchmarks.callers import Sample
 
@@ -83,6 +83,44 @@ class Ratio:
             "ratios": self.ratios,
             "median": self.median,
             "figure": self.bar.figure,
+            "ours": self.ours,
+            "peer": self.peer,
+        }
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One part of a bar that is no ratio of two contenders: its figures, one a round, in the unit that its goal has."""
+
+    name: str
+    goal: str
+    what: str
+    figures: Sequence[float]
+    unit: Literal["x", "ms", "s"]
+    spread: str
+    ours: str
+    peer: str
+
+    @property
+    def median(self) -> float:
+        """The middle round."""
+        return statistics.median(self.figures)
+
+    @property
+    def line(self) -> Sequence[str]:
+        """See `Finding`."""
+        median = f"{self.median:.2f} {self.unit}"
+        return (self.name, self.goal, median, self.spread, self.ours, self.peer, self.what)
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """See `Finding`."""
+        return {
+            "what": self.what,
+            "goal": self.goal,
+            "unit": self.unit,
+            "figures": self.figures,
+            "median": self.median,
             "ours": self.ours,
             "peer": self.peer,
         }

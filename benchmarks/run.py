@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import FOLDER, QUICK
+from benchmarks.crowded import crowded
 from benchmarks.database import Database, database
 from benchmarks.machine import conditions, machine, versions
-from benchmarks.parts import CURVE, SOCKETS, VALIDATES
+from benchmarks.parts import CURVE, ROWS, SOCKETS, SWEEP, VALIDATES
 from benchmarks.report import Finding, table
 from benchmarks.setting import Setting
 from benchmarks.sockets import run as sockets
 from benchmarks.sockets.bars import Scale
+from benchmarks.sweeping import sweeping
 from benchmarks.validates import Ring, kept_of, validates
 
 
@@ -81,6 +83,12 @@ class _Run:
             async with AsyncExitStack() as stack:
                 setting = Setting(self.options, stack, directory, place, self.notes)
                 found, kept = await validates(setting, parts)
+                self.findings += found
+                self.kept |= kept
+        for names, part in ((ROWS, crowded), (SWEEP, sweeping)):
+            if set(parts) & set(names):
+                async with AsyncExitStack() as stack:
+                    found, kept = await part(Setting(self.options, stack, directory, place, self.notes))
                 self.findings += found
                 self.kept |= kept
         if set(parts) & set(SOCKETS):

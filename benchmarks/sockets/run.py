@@ -4,9 +4,10 @@ import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.database import Database
+from benchmarks.report import Figures
 from benchmarks.sockets.bars import Measured, Place, Scale, busy, ends, idle
 from benchmarks.sockets.server import SETTINGS
 from holdfast.server.handles import room_for_sockets
@@ -18,41 +19,11 @@ _POSTGRESQL_GOALS = {"B10": "<= 10 ms", "B11": "<= 50 ms"}
 _NO_GOAL = "-"
 
 
-@dataclass(frozen=True)
-class SocketFinding:
-    """One part of a bar: its figures, one a round, in the unit that its goal has."""
-
-    name: str
-    goal: str
-    what: str
-    figures: Sequence[float]
-    unit: Literal["x", "ms"]
-    spread: str
-    ours: str
-    peer: str
-
-    @property
-    def median(self) -> float:
-        """The middle round."""
-        return statistics.median(self.figures)
-
-    @property
-    def line(self) -> Sequence[str]:
-        """See `report.Finding`."""
-        median = f"{self.median:.2f} {self.unit}"
-        return (self.name, self.goal, median, self.spread, self.ours, self.peer, self.what)
-
-    @property
-    def kept(self) -> dict[str, Any]:
-        """See `report.Finding`."""
-        return {"goal": self.goal, "unit": self.unit, "figures": self.figures, "median": self.median}
-
-
 @dataclass
 class SocketRun:
     """What was measured, and what it comes to."""
 
-    findings: list[SocketFinding] = field(default_factory=list)
+    findings: list[Figures] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     samples: dict[str, Any] = field(default_factory=dict)
 
@@ -95,7 +66,7 @@ def _about_idle(done: SocketRun, rounds: Sequence[dict[str, Measured]]) -> None:
     ratios = [each["guarded"]["bytes_each"] / each["plain"]["bytes_each"] for each in rounds]
     shown = {side: _middle(rounds, side, "bytes_each") for side in ("guarded", "plain")}
     done.findings.append(
-        SocketFinding(
+        Figures(
             *("B10 memory", "<= 1.25", "an idle guarded socket against an unguarded one", ratios, "x"),
             *(_spread(ratios), f"{shown['guarded']:,.0f} bytes", f"{shown['plain']:,.0f} bytes"),
         )
@@ -112,7 +83,7 @@ def _about_busy(done: SocketRun, rounds: Sequence[dict[str, Measured]], places: 
         added = [each[place.name]["p99"] - each["plain"]["p99"] for each in rounds]
         goal = _POSTGRESQL_GOALS["B10"] if place.name == "postgresql" else _NO_GOAL
         done.findings.append(
-            SocketFinding(
+            Figures(
                 *(f"B10 p99, {place.name}", goal, "what the guard adds to the p99 of an echo", added, "ms"),
                 _spread(added),
                 *(f"{_middle(rounds, side, 'p99'):.2f} ms" for side in (place.name, "plain")),
@@ -129,7 +100,7 @@ def _about_busy(done: SocketRun, rounds: Sequence[dict[str, Measured]], places: 
 def _about_ends(done: SocketRun, found: Measured, place: Place) -> None:
     goal = _POSTGRESQL_GOALS["B11"] if place.name == "postgresql" else _NO_GOAL
     done.findings.append(
-        SocketFinding(
+        Figures(
             *(f"B11 p99, {place.name}", goal, "revoked on another server: answer to close frame", [found["p99"]], "ms"),
             f"up to {found['longest']:.2f}",
             *(f"median {found['median']:.2f} ms", ""),

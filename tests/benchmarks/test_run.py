@@ -28,7 +28,7 @@ def quick_run(address: str, folder: Path, *arguments: str) -> tuple[str, dict[st
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
-    (written,) = folder.iterdir()
+    (written,) = folder.glob("*.json")
     # Neither a password nor an address of the database that was used.
     assert address not in written.read_text()
     return done.stdout, json.loads(written.read_text())
@@ -46,6 +46,24 @@ def test_a_quick_run_prints_a_table_and_writes_a_file(postgres_database: Databas
     assert result["conditions"]["garbage_collection"] is True
     assert {"fsync", "synchronous_commit"} <= result["postgresql"].keys()
     assert {"holdfast", "python", "sqlite", "asyncpg", "commit"} <= result["versions"].keys()
+
+
+def test_a_quick_run_of_the_bars_about_many_rows(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
+    """B9 and B12: active sessions among many, and a sweep beside them; the file says how much log was written."""
+    _, result = quick_run(postgres_database(), tmp_path, "--bars", "B9", "B12")
+    assert set(result["bars"]) == {"B9", "B12 p99", "B12 rate", "B12 time"}
+    assert set(result["rows"]["log_bytes_a_validate"]) == {"few", "many", "uniform"}
+    assert all(each > 0 for (each,) in result["rows"]["log_bytes_a_validate"].values())
+    assert result["sweep"]["ended"] == 2_000
+
+
+def test_contenders_run_alone(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
+    """Their rates, compared with nothing; one that cannot be had is a sentence, not a failure."""
+    printed, result = quick_run(postgres_database(), tmp_path, "--only", "orm", "redis")
+    assert set(result["samples"]) == {"orm"}
+    assert result["bars"] == {}
+    assert "SQLAlchemy ORM" in printed
+    assert "--no-redis" in printed
 
 
 def test_a_quick_run_of_the_socket_bars(postgres_database: DatabaseFactory, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Pictures of a result, as SVG, drawn without any library."""
