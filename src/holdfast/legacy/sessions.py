@@ -55,9 +55,13 @@ class LegacySessions:
 
     def take_up(self) -> bool:
         """Read the clock, and take up a chunk of what the old application did; whether there may be more."""
+        self.read_clock()
+        return self.adoption.drain(_micro(self.now), self._reader.has_expired(self.now))
+
+    def read_clock(self) -> None:
+        """Read the clock and nothing else."""
         micro = self._driver.execute(statements.NOW).fetchone()[0]
         self.now = instant(micro) + self._clock.offset
-        return self.adoption.drain(_micro(self.now), self._reader.has_expired(self.now))
 
     # Finding
 

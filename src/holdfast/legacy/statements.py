@@ -4,7 +4,10 @@ They are text for the driver and not built by SQLAlchemy, because the legacy tab
 hold is found out row by row. Times of Holdfast's own tables are whole microseconds since 1970.
 """
 
+import sqlite3
 from typing import Final
+
+from holdfast.sessions.store import FIRST_EPOCH, Held
 
 _ROW: Final = (
     "i.session_id, i.id, i.digest, i.previous_digest, i.replaced_at, "
@@ -14,6 +17,24 @@ _ROWS: Final = f"SELECT {_ROW} FROM holdfast_ids i JOIN sessions s ON s.session_
 
 NOW: Final = "SELECT CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER) * 1000"
 """The clock, to the millisecond, as in the native store."""
+
+_CONTROLS: Final = "SELECT count(*) FROM pragma_table_info('holdfast_control') WHERE name = 'authority'"
+_HELD: Final = "SELECT authority, epoch FROM holdfast_control WHERE id = 1"
+_MOVING: Final = "SELECT count(*) FROM pragma_table_info('holdfast_move') WHERE name = 'ours'"
+
+
+def held(driver: sqlite3.Connection) -> Held:
+    """The file's authority. Its own before Holdfast has made its tables there."""
+    if driver.execute(_CONTROLS).fetchone() == (0,):
+        return Held("here", FIRST_EPOCH)
+    row = driver.execute(_HELD).fetchone()
+    return Held("here", FIRST_EPOCH) if row is None else Held._make(row)
+
+
+def is_moving(driver: sqlite3.Connection) -> bool:
+    """Whether a move of the file is under way, which notes what is written."""
+    return bool(driver.execute(_MOVING).fetchone()[0])
+
 
 # Looking
 

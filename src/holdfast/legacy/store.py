@@ -17,13 +17,13 @@ from sqlalchemy import Connection
 
 from holdfast.legacy.reading import Reader
 from holdfast.legacy.sessions import LegacySessions
-from holdfast.legacy.writer import LegacyWriter
+from holdfast.legacy.writer import LegacyWriter, Reading
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import HoldfastError, StoreUnavailable
+from holdfast.sessions.errors import HoldfastError, StoreRefused, StoreUnavailable
 from holdfast.sessions.observer import Load, Observer
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
-from holdfast.sessions.store import FIRST_EPOCH, Channel, Held, Hint, Key, StoreOptions
+from holdfast.sessions.store import Channel, Held, Hint, Key, StoreOptions
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
@@ -75,6 +75,12 @@ class LegacyStore:
             if await self._in_thread(self._writer.connect) == "wal":
                 refuse_library(sqlite3.sqlite_version_info, strict=self._options.strict_sqlite)
             await self._in_thread(self._writer.adopt)
+            if not self._options.follows and (await self.authority()).authority == "there":
+                raise StoreRefused(
+                    "the sessions were moved to another store, which holds the authority; name both stores, the "
+                    "SQLite file with HOLDFAST_SQLITE_PATH and PostgreSQL with DATABASE_URL, or only the one that "
+                    "holds it"
+                )
             await self.ping()
         except BaseException as error:
             await self.close()
@@ -98,18 +104,19 @@ class LegacyStore:
         return Load(self._writes.queued, self._writes.in_flight, 1, self._writes.in_flight)
 
     async def authority(self) -> Held:
-        """See `MovableStore`. No move has touched it: one that has leaves a native store behind."""
-        return Held("here", FIRST_EPOCH)
+        """See `MovableStore`."""
+        return await self._with_connection(lambda _, __: self._writer.held(), reading=True)
 
     async def ping(self) -> datetime:
         """See `Store`."""
 
         def work(sessions: LegacySessions, connection: Connection) -> datetime:
-            if self._writer.failing:
+            # Where no writes are accepted none can fail.
+            if self._writer.failing and self._writer.held().authority == "here":
                 self._writer.probe(connection, False)
             return sessions.now
 
-        return await self._with_connection(work)
+        return await self._with_connection(work, reading=True)
 
     async def create(self, record: NewRecord) -> Record:
         """See `Store`."""
@@ -125,7 +132,7 @@ class LegacyStore:
 
     async def get(self, key: Key) -> Record | None:
         """See `Store`."""
-        return await self._do(lambda sessions: sessions.get(key))
+        return await self._look(lambda sessions: sessions.get(key))
 
     async def extend(self, key: Key, by: timedelta) -> datetime | None:
         """See `Store`."""
@@ -153,19 +160,19 @@ class LegacyStore:
 
     async def why(self, digest: TokenDigest) -> WhyEnded | None:
         """See `Store`."""
-        return await self._do(lambda sessions: sessions.why(digest))
+        return await self._look(lambda sessions: sessions.why(digest))
 
     async def end_of(self, id: UUID) -> End | None:
         """See `Store`."""
-        return await self._do(lambda sessions: sessions.end_of(id))
+        return await self._look(lambda sessions: sessions.end_of(id))
 
     async def standing(self, ids: Sequence[UUID]) -> Standing:
         """See `Store`."""
-        return await self._do(lambda sessions: sessions.standing(ids))
+        return await self._look(lambda sessions: sessions.standing(ids))
 
     async def replayed(self, digest: TokenDigest) -> UUID | None:
         """See `Store`."""
-        return await self._do(lambda sessions: sessions.replayed(digest))
+        return await self._look(lambda sessions: sessions.replayed(digest))
 
     async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:
         """See `Store`. Looks in several short steps, so that the old application need not wait for a long one."""
@@ -178,11 +185,11 @@ class LegacyStore:
                 return live[:limit]
 
     async def _page(self, user_id: str | None, place: UUID | None) -> tuple[list[Record], UUID | None]:
-        return await self._do(lambda sessions: sessions.page(user_id, _PAGE, place))
+        return await self._look(lambda sessions: sessions.page(user_id, _PAGE, place))
 
     async def count_live(self) -> int:
         """See `Store`."""
-        return await self._do(lambda sessions: sessions.count_live())
+        return await self._look(lambda sessions: sessions.count_live())
 
     async def create_ticket(self, digest: TokenDigest, session: TokenDigest, origin: str | None) -> datetime | None:
         """See `Store`."""
@@ -198,7 +205,7 @@ class LegacyStore:
 
     async def untold(self, limit: int, older_than: timedelta) -> list[End]:
         """See `Store`."""
-        return await self._do(lambda sessions: sessions.untold(limit, older_than))
+        return await self._look(lambda sessions: sessions.untold(limit, older_than))
 
     async def told(self, ids: Sequence[UUID]) -> None:
         """See `Store`."""
@@ -240,13 +247,22 @@ class LegacyStore:
             await asyncio.sleep(_ENDS_SECONDS)
 
     async def _just_ended(self, window: timedelta) -> Sequence[UUID]:
-        return await self._do(lambda sessions: sessions.just_ended(window, _ENDS_LIMIT))
+        return await self._look(lambda sessions: sessions.just_ended(window, _ENDS_LIMIT))
 
     async def _do(self, work: Callable[[LegacySessions], Answer]) -> Answer:
         return await self._with_connection(lambda sessions, _: work(sessions))
 
-    async def _with_connection(self, work: Callable[[LegacySessions, Connection], Answer]) -> Answer:
-        return cast("Answer", await self._call(lambda connection, _: work(self._writer.sessions, connection)))
+    async def _look(self, work: Callable[[LegacySessions], Answer]) -> Answer:
+        """As `_do`, for what writes nothing."""
+        return await self._with_connection(lambda sessions, _: work(sessions), reading=True)
+
+    async def _with_connection(
+        self, work: Callable[[LegacySessions, Connection], Answer], *, reading: bool = False
+    ) -> Answer:
+        def call(connection: Connection, _: bool) -> Answer:
+            return work(self._writer.sessions, connection)
+
+        return cast("Answer", await self._call(Reading(call) if reading else call))
 
     async def _call(self, write: Write) -> Any:
         if self._thread is None:

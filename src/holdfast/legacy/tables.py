@@ -8,6 +8,8 @@ say whose they are, and dropping all that begins with `holdfast_` leaves the fil
 import sqlite3
 from typing import Final
 
+from holdfast.sessions.store import FIRST_EPOCH
+
 TABLES: Final = (
     # What a legacy row has no column for. The key is the token in clear, as it is in the legacy table. `odd`: whether
     # the row's user is something else than a text that can be one.
@@ -47,6 +49,13 @@ _GONE: Final = (
     "INSERT INTO holdfast_gone (session_id, user_id, expires_at) VALUES (OLD.session_id, OLD.user_id, OLD.expires_at);"
 )
 
+_AUTHORITY: Final = {
+    "authority": "TEXT NOT NULL DEFAULT 'here'",
+    "epoch": f"INTEGER NOT NULL DEFAULT {FIRST_EPOCH}",
+    "store_id": "TEXT",
+}
+"""Whether the file accepts writes, how often that changed, and what tells it from other stores."""
+
 TRIGGERS: Final = {
     "holdfast_new_row": f"AFTER INSERT ON sessions BEGIN {_NEW} END",
     "holdfast_gone_row": f"AFTER DELETE ON sessions BEGIN {_GONE} END",
@@ -65,6 +74,12 @@ def install(driver: sqlite3.Connection) -> bool:
     for statement in TABLES:
         driver.execute(statement)
     present = {name for (name,) in driver.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+    # As in a native store; added, because files from before a legacy file could be moved have the table without them.
+    columns = {row[1] for row in driver.execute("PRAGMA table_info(holdfast_control)")}
+    for name, kind in _AUTHORITY.items():
+        if name not in columns:
+            driver.execute(f"ALTER TABLE holdfast_control ADD COLUMN {name} {kind}")
+    driver.execute("UPDATE holdfast_control SET store_id = lower(hex(randomblob(16))) WHERE store_id IS NULL")
     missing = TRIGGERS.keys() - present
     for name in missing:
         driver.execute(f"CREATE TRIGGER {name} {TRIGGERS[name]}")

@@ -1,19 +1,15 @@
 """The one thread and connection by which a process reads and writes a legacy file.
 
-Reads too: whatever is asked, the rows that the old application has written meanwhile get their ids first. The old
-application takes no part in our turns. It waits for a lock by looking now and then, by default for five seconds, so
-each batch is short, and after it the file is left alone for as long as the batch took.
+Reads too: whatever is asked, the rows that the old application has written meanwhile get their ids first. While a move
+to another store decides, and after it, nothing is written here: what is read then is what was there at the end.
 """
 
 import logging
-import os
-import random
 import sqlite3
-import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,31 +19,38 @@ from sqlalchemy import Connection
 
 from holdfast.legacy import statements
 from holdfast.legacy.adoption import CHUNK
+from holdfast.legacy.beside import BUSY_MILLISECONDS, BesideOthers
 from holdfast.legacy.reading import Reader, as_text
 from holdfast.legacy.sessions import LegacySessions
 from holdfast.legacy.tables import install
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import StoreRefused
+from holdfast.sessions.errors import AuthorityMoved, StoreRefused
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import Record
-from holdfast.sessions.store import Key
+from holdfast.sessions.store import Held, Key
 from holdfast.sql.failures import Kind, NotDone, kind_of
 from holdfast.sql.joiner import Batch
-from holdfast.sql.writer import FileWriter, Write, identity
+from holdfast.sql.writer import Write, identity
 
 Answer = TypeVar("Answer")
 
-_BUSY_MILLISECONDS: Final = 500
-_LOOK_SECONDS: Final = (0.0005, 0.002)
 _OPENING_SECONDS: Final = 30.0
-_SHORTEST_REST_SECONDS: Final = 0.001
-_LONGEST_REST_SECONDS: Final = 0.05
-_UNTIL: Final = struct.Struct("d")
 
 log = logging.getLogger("holdfast.legacy")
 
 
-class LegacyWriter(FileWriter):
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A call that writes nothing: answered also while the file accepts no writes."""
+
+    read: Callable[[Connection, bool], Any]
+
+    def __call__(self, connection: Connection, again: bool) -> Any:
+        """The answer."""
+        return self.read(connection, again)
+
+
+class LegacyWriter(BesideOthers):
     """The writer of a legacy store."""
 
     def __init__(self, path: Path, reader: Reader, policy: Policy, clock: Clock) -> None:
@@ -58,6 +61,7 @@ class LegacyWriter(FileWriter):
         self._clock = clock
         self._file: tuple[int, int] | None = None
         self._schema_version = -1
+        self._moving = False
         self._seen = -1
         self.sessions: LegacySessions
 
@@ -65,7 +69,7 @@ class LegacyWriter(FileWriter):
         """Connect, changing nothing; the file's journal mode, which stays what it is."""
         self._open_lock()
         self._driver = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MILLISECONDS / 1000
+            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_MILLISECONDS / 1000
         )
         self._file = identity(self._path)
         self._driver.text_factory = as_text
@@ -76,7 +80,12 @@ class LegacyWriter(FileWriter):
         return mode
 
     def adopt(self) -> None:
-        """Make Holdfast's own tables if they are missing, and give the rows that are there their ids."""
+        """Make Holdfast's own tables if they are missing, and give the rows that are there their ids.
+
+        Nothing of that in a file that was moved.
+        """
+        if self.held().authority != "here":
+            return
         after = None if self._patiently(self._installed) else b""
         while after is not None:
             after = self._patiently(partial(self.sessions.adoption.walk, after))
@@ -91,7 +100,7 @@ class LegacyWriter(FileWriter):
     def write(self, batch: Batch[Write, Any]) -> list[Any]:
         """See `FileWriter`. A heap of notes is taken up first, in transactions of its own."""
         try:
-            while self.sessions.adoption.backlog() > CHUNK:
+            while self.sessions.adoption.backlog() > CHUNK and self.held().authority == "here":
                 self._transaction(self.sessions.take_up)
         except sqlite3.Error as error:
             raise NotDone(kind_of(error), error) from error
@@ -115,8 +124,29 @@ class LegacyWriter(FileWriter):
                 "right file in place and start again"
             )
 
+    def held(self) -> Held:
+        """The file's authority. Takes no lock."""
+        return statements.held(self._driver)
+
     def _answers(self, writes: Sequence[Write]) -> list[Any]:
+        if statements.held(self._driver).authority != "here":
+            return self._last_answers(writes)
         self._mend()
+        if self._moving:
+            # The capture of a move tells our writes from the old application's by it, and lets them pass.
+            self._driver.execute("UPDATE holdfast_move SET ours = 1 WHERE id = 1")
+        answers = self._all_answers(writes)
+        if self._moving:
+            self._driver.execute("UPDATE holdfast_move SET ours = 0 WHERE id = 1")
+        return answers
+
+    def _last_answers(self, writes: Sequence[Write]) -> list[Any]:
+        """In a file that accepts no writes at the moment, or no more: it was put in order before it stopped."""
+        refused = AuthorityMoved(f"{self._where} does not accept writes any more")
+        self.sessions.read_clock()
+        return [self._alone(write) if isinstance(write, Reading) else refused for write in writes]
+
+    def _all_answers(self, writes: Sequence[Write]) -> list[Any]:
         self.sessions.begin()
         activities = Counter(write for write in writes if isinstance(write, bytes | UUID))
         touched: dict[Key, Record | Exception | None] = {}
@@ -142,6 +172,7 @@ class LegacyWriter(FileWriter):
             log.warning("%s had its triggers taken away; they are back, and all its rows are looked at", self._where)
             self._driver.execute(statements.EVERY_ROW)
             self._driver.execute(statements.ORPHANS)
+        self._moving = statements.is_moving(self._driver)
         # A transaction that is rolled back takes the change with it: then the number differs again, and this is redone.
         (self._schema_version,) = self._driver.execute("PRAGMA schema_version").fetchone()
 
@@ -150,6 +181,7 @@ class LegacyWriter(FileWriter):
             "SELECT count(*) FROM sqlite_master WHERE name = 'holdfast_control' AND type = 'table'"
         ).fetchone()
         missing = install(self._driver)
+        self._moving = statements.is_moving(self._driver)
         if present and missing:
             # Taken away while no Holdfast was there to see it: all rows are to be looked at.
             self._driver.execute("UPDATE holdfast_control SET adopted = 0 WHERE id = 1")
@@ -167,25 +199,6 @@ class LegacyWriter(FileWriter):
                 if kind_of(error) is not Kind.RETRY or time.monotonic() > limit:
                     raise
 
-    def _statement(self, text: str) -> None:
-        """See `FileWriter`. Waits for the write lock by looking often, where SQLite would look ever less often.
-
-        The old application's processes let go of it for moments only, and one batch of ours serves many callers.
-        """
-        limit = time.monotonic() + _BUSY_MILLISECONDS / 1000
-        self._driver.execute("PRAGMA busy_timeout = 0").fetchall()
-        try:
-            while True:
-                try:
-                    super()._statement(text)
-                    return
-                except NotDone as error:
-                    if error.kind is not Kind.RETRY or time.monotonic() > limit:
-                        raise
-                time.sleep(random.uniform(*_LOOK_SECONDS))  # noqa: S311 - jitter, no secret
-        finally:
-            self._driver.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchall()
-
     def _transaction(self, work: Callable[[], Answer]) -> Answer:
         with self._turn():
             self._statement("BEGIN IMMEDIATE")
@@ -196,27 +209,3 @@ class LegacyWriter(FileWriter):
                 self._roll_back()
                 raise
             return answer
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """See `FileWriter`. Turns of all our processes together leave the file alone for half of the time."""
-        with super()._turn():
-            now = time.monotonic()
-            until = self._left_alone_until()
-            if now < until < now + 2 * _LONGEST_REST_SECONDS:
-                time.sleep(until - now)
-            began = time.monotonic()
-            try:
-                yield
-            finally:
-                ended = time.monotonic()
-                rest = min(max(ended - began, _SHORTEST_REST_SECONDS), _LONGEST_REST_SECONDS)
-                with suppress(OSError):
-                    os.pwrite(self._lock, _UNTIL.pack(ended + rest), 0)
-
-    def _left_alone_until(self) -> float:
-        """In the lock's file, where the next process finds it. The clock is the machine's, the same for all."""
-        with suppress(OSError, struct.error):
-            until: float = _UNTIL.unpack(os.pread(self._lock, _UNTIL.size, 0))[0]
-            return until
-        return 0.0
