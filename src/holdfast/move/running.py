@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Final, Self, TypeVar
 
 from holdfast.backups.take import take
@@ -192,13 +193,13 @@ class Running:
         self._begin(doing, of, since)
 
     def _begin(self, doing: Doing, of: int | None = None, since: int = 0) -> None:
-        self._steps.moved, self._began = 0, asyncio.get_running_loop().time()
+        self._steps.moved, self._began = 0, monotonic()
         self.progress.begin(doing, of, since)
         self._tell(self.progress)
 
     def _report(self, rows: int) -> None:
         self.progress.rows = rows
-        self.progress.seconds = asyncio.get_running_loop().time() - self._began
+        self.progress.seconds = monotonic() - self._began
         self._tell(self.progress)
 
     def _opened(self) -> None:
