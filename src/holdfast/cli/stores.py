@@ -59,7 +59,8 @@ async def _refuse_unfit(settings: "Settings", *, make: bool) -> None:
     if not isinstance(address, SqliteAddress):
         return
     if not os.path.lexists(address.path):  # noqa: ASYNC240  # nothing else runs
-        if not make:
+        # Beside PostgreSQL an empty one would be a second store that nobody asked for.
+        if not make or isinstance(stores, TwoStores):
             end(REFUSED, f"there is no file {address.path}; check the path, or make a store with `holdfast db upgrade`")
     elif not has_legacy_form(address.path):
         await schema.require(address, settings.store_options())

@@ -27,7 +27,7 @@ from sqlalchemy.schema import CreateSchema
 from holdfast.sessions.errors import HoldfastError, InvalidArgument, StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
-from holdfast.sql.connections import connect_arguments
+from holdfast.sql.connections import connect_arguments, for_this_transaction, promised
 from holdfast.sql.failures import Kind, kind_of, to_raise
 from holdfast.sql.tables import VERSION_TABLE, Tables, tables
 from holdfast.sql.views import VIEWS
@@ -72,15 +72,50 @@ async def upgrade(address: Address, options: StoreOptions | None = None, revisio
         await _migrate(parsed, options, lambda config: command.upgrade(config, revision))
 
 
-async def downgrade(address: Address, options: StoreOptions | None = None, revision: str = "base") -> None:
-    """Take the tables back to an earlier revision. `base` removes them, and every session with them."""
+async def downgrade(
+    address: Address,
+    options: StoreOptions | None = None,
+    revision: str = "base",
+    *,
+    before: Callable[[Connection], None] = lambda _: None,
+    after: Callable[[Connection], None] = lambda _: None,
+) -> None:
+    """Take the tables back to an earlier revision. `base` removes them, and every session with them.
+
+    What is to be done `before` and `after` is done in the same transaction.
+    """
     options = options or StoreOptions()
     parsed = _parsed(address)
     own = _tables(parsed, options)
     if isinstance(parsed, SqliteAddress):
         refuse_strange(parsed.path)
     await _run(parsed, options, lambda connection: _refuse_strangers(connection, own))
-    await _migrate(parsed, options, lambda config: command.downgrade(config, revision))
+
+    def change(config: Config) -> None:
+        connection: Connection = config.attributes["connection"]
+        before(connection)
+        command.downgrade(config, revision)
+        after(connection)
+
+    await _migrate(parsed, options, change)
+
+
+async def within_transaction(
+    address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], Answer], *, snapshot: bool = False
+) -> Answer:
+    """Do something beside the tables, in one transaction with no time limit; a failure is said in our own words.
+
+    With a `snapshot` all that it reads is of one instant.
+    """
+
+    def working(connection: Connection) -> Answer:
+        if snapshot:
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        # A pooler in transaction mode keeps no settings of a connection.
+        connection.execute(text(for_this_transaction(promised(None))))
+        return work(connection)
+
+    return await _run(address, options, working)
 
 
 async def check(address: Address, options: StoreOptions | None = None) -> str | None:
@@ -109,6 +144,18 @@ async def require(address: Address, options: StoreOptions | None = None) -> None
     if isinstance(parsed, SqliteAddress):
         refuse_strange(parsed.path)
     await _run(parsed, options, lambda connection: refuse_unfit(connection, own))
+
+
+async def revision_at(address: Address, options: StoreOptions | None = None) -> str | None:
+    """The revision of the tables at an address, `None` where there are none. Changes nothing.
+
+    Raises as `require`, but not for an older revision.
+    """
+    parsed = _parsed(address)
+    own = _tables(parsed, options or StoreOptions())
+    if isinstance(parsed, SqliteAddress):
+        refuse_strange(parsed.path)
+    return await _run(parsed, options or StoreOptions(), lambda connection: _refuse_strangers(connection, own))
 
 
 def sql_script(address: Address, options: StoreOptions | None = None, revision: str = "head") -> str:

@@ -1,0 +1,39 @@
+"""Whether a server would start: what it refuses at its start, looked at without starting one."""
+
+import os
+
+from holdfast.legacy.form import has_legacy_form
+from holdfast.server.run import check_exposure
+from holdfast.sessions.store import TwoStores
+from holdfast.settings import Settings
+from holdfast.sql import schema
+from holdfast.sql.address import SqliteAddress, parse_address
+
+
+async def refuse_unfit(settings: Settings) -> list[str]:
+    """The stores that a server would serve from, as people read them; two, when a move is followed. Changes nothing.
+
+    Raises what the start would raise: `InvalidArgument` for the settings, `StoreRefused` for a store that is not fit,
+    `StoreUnavailable` for one that is away. A port that is in use is found by the start only.
+    """
+    check_exposure(settings)
+    stores = settings.stores()
+    named = [stores.sqlite, stores.postgresql] if isinstance(stores, TwoStores) else [stores]
+    return [await _refuse_unfit(each, settings) for each in named]
+
+
+async def _refuse_unfit(store: str | os.PathLike[str], settings: Settings) -> str:
+    address, options = parse_address(store), settings.store_options()
+    if isinstance(address, SqliteAddress):
+        if has_legacy_form(address.path):
+            return str(address)
+        upgraded = options.upgrade is not False
+    else:
+        upgraded = bool(options.upgrade)
+    if upgraded:
+        # The start brings older tables up to date, and makes those that are not there.
+        if not isinstance(address, SqliteAddress) or os.path.lexists(address.path):  # noqa: ASYNC240  # nothing else runs
+            await schema.revision_at(address, options)
+    else:
+        await schema.require(address, options)
+    return str(address)
