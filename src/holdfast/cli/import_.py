@@ -15,7 +15,10 @@ from holdfast.cli.output import print_json
 from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from holdfast.imports.report import Report
+    from holdfast.imports.run import Tell
     from holdfast.settings import Settings
 
 
@@ -110,13 +113,18 @@ def _end_of_import(settings: "Settings", *, undo: bool, yes: bool, as_json: bool
     question = "Put the application's table back, without what began in Holdfast" if undo else "Drop that table"
     ask(f"{question}?", yes=yes)
     if undo:
-        gone = asyncio.run(undo_in_place(address, options))
+        gone = _told(lambda tell: undo_in_place(address, options, tell))
         complain(f"the application's table is back; {gone:,} of its rows are over and went")
     else:
-        gone = int(asyncio.run(confirm_in_place(address, options)))
+        gone = int(_told(lambda tell: confirm_in_place(address, options, tell)))
         complain("the application's table is dropped" if gone else "there is no table to drop")
     if as_json:
         print_json({"undone" if undo else "dropped": gone})
+
+
+def _told(work: "Callable[[Tell], Coroutine[Any, Any, Any]]") -> Any:
+    with Progress() as progress:
+        return asyncio.run(work(progress))
 
 
 def _show(report: "Report", *, dry_run: bool) -> None:

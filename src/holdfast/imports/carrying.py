@@ -3,7 +3,7 @@
 from datetime import datetime, tzinfo
 from typing import Final
 
-from holdfast.imports.report import Report
+from holdfast.imports.report import SEPARATOR, Report
 from holdfast.legacy.originals import digest_of_row, original, owner
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry, Quarantined, read_row
 from holdfast.sessions.ids import new_id
@@ -23,7 +23,9 @@ def carried(
         report.quarantined += 1
         report.quarantined_live += outcome.live
         report.remarks.update(outcome.reasons)
-        return Carried(digest_of_row(row), None, "; ".join(outcome.reasons), outcome.live, original(row), owner(row))
+        return Carried(
+            digest_of_row(row), None, SEPARATOR.join(outcome.reasons), outcome.live, original(row), owner(row)
+        )
     live = outcome.expires_at > now
     report.live += live
     if outcome.repairs:
@@ -42,4 +44,4 @@ def carried(
         outcome.request_count,
     )
     kept = original(row) if outcome.repairs else None
-    return Carried(digest_of_row(row), record, "; ".join(outcome.repairs), live, kept, outcome.user_id)
+    return Carried(digest_of_row(row), record, SEPARATOR.join(outcome.repairs), live, kept, outcome.user_id)

@@ -1,11 +1,16 @@
 """A legacy table in PostgreSQL that gives its name to Holdfast's: put aside, put back, or dropped.
 
-Every step is found by looking at what is there, so that a run which was killed is finished by running it again.
+Each is one transaction: whoever was killed has done all of it or nothing.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
+from sqlalchemy import Connection, text
+
 from holdfast.backups import postgresql_copy
+from holdfast.backups.postgresql_copy import qualified
+from holdfast.imports.run import Tell
 from holdfast.imports.sources import column_types, is_legacy
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
@@ -15,103 +20,131 @@ from holdfast.sql.tables import VERSION_TABLE
 
 ASIDE: Final = "holdfast_legacy_sessions"
 _LOCK: Final = "SET LOCAL lock_timeout = '5s'"
+_THERE: Final = "SELECT to_regclass(:place) IS NOT NULL"
 
 State = Literal["legacy", "aside", "none"]
 """`legacy`: the application's table has the name; `aside`: it was renamed, and is not dropped yet."""
 
 
-async def state_of(address: PostgresqlAddress, options: StoreOptions) -> State:
-    """Where the application's table is."""
+async def state_of(address: PostgresqlAddress, options: StoreOptions) -> tuple[State, dict[str, str]]:
+    """Where the application's table is, and the types of its columns by name."""
     async with postgresql_copy.transaction(address, options, reading=True) as connection:
-        return await _state(connection, options)
+        types = await column_types(connection, qualified(options.schema, ASIDE))
+        if types:
+            return "aside", types
+        types = await column_types(connection, qualified(options.schema, "sessions"))
+        return ("legacy", types) if is_legacy(types) else ("none", {})
 
 
-async def put_aside(address: PostgresqlAddress, options: StoreOptions) -> None:
-    """Rename the application's table and its indexes, so that the names are free. Safe to repeat."""
-    async with postgresql_copy.transaction(address, options) as connection:
-        await connection.execute(_LOCK)
-        if await _state(connection, options) != "legacy":
-            return
-        place = postgresql_copy.qualified(options.schema, "sessions")
-        indexes = await connection.fetch(
-            "SELECT relname FROM pg_class JOIN pg_index ON pg_class.oid = indexrelid WHERE indrelid = to_regclass($1)",
-            place,
-        )
-        for (name,) in indexes:
-            old = postgresql_copy.qualified(options.schema, name.replace('"', '""'))
-            await connection.execute(f'ALTER INDEX {old} RENAME TO "{_aside(name)}"')
-        await connection.execute(f"ALTER TABLE {place} RENAME TO {ASIDE}")
+def put_aside(connection: Connection, place: str) -> None:
+    """Rename the application's table and its indexes, so that the names are free."""
+    table = qualified(place, "sessions")
+    for name in _indexes(connection, table):
+        connection.execute(text(f'ALTER INDEX {qualified(place, _quoted(name))} RENAME TO "{_quoted(_aside(name))}"'))
+    connection.execute(text(f"ALTER TABLE {table} RENAME TO {ASIDE}"))
 
 
-async def undo(address: PostgresqlAddress, options: StoreOptions) -> int:
+async def undo(address: PostgresqlAddress, options: StoreOptions, tell: Tell) -> int:
     """Give the application its table back, and remove Holdfast's; how many rows of it are over since.
 
     What ended in Holdfast stays ended: its row goes. What began or was changed in Holdfast is not carried back.
     Raises `StoreRefused` when there is no table to give back.
     """
-    aside = postgresql_copy.qualified(options.schema, ASIDE)
+    aside, ours = qualified(options.schema, ASIDE), qualified(options.schema, "sessions")
+    imported = qualified(options.schema, "holdfast_imported")
     gone = 0
-    async with postgresql_copy.transaction(address, options) as connection:
-        await connection.execute(_LOCK)
-        if await _state(connection, options) != "aside":
+
+    def before(connection: Connection) -> None:
+        nonlocal gone
+        connection.execute(text(_LOCK))
+        if not connection.execute(text(_THERE), {"place": aside}).scalar_one():
             raise StoreRefused("there is no table to put back: none was put aside, or the import was confirmed")
-        place = postgresql_copy.qualified(options.schema, "sessions")
-        imported = postgresql_copy.qualified(options.schema, "holdfast_imported")
-        if await column_types(connection, place):
-            done = await connection.execute(
-                f"DELETE FROM {aside} AS old USING {imported} AS i "  # noqa: S608 - checked names
-                "WHERE i.digest = sha256(convert_to(old.session_id, 'UTF8')) AND i.session_id IS NOT NULL AND i.live "
-                f"AND NOT EXISTS (SELECT FROM {place} AS s WHERE s.id = i.session_id AND s.ended_at IS NULL)"
-            )
-            gone = int(done.rpartition(" ")[2])
-    await schema.downgrade(address, options)
-    async with postgresql_copy.transaction(address, options) as connection:
-        await connection.execute(_LOCK)
-        indexes = await connection.fetch(
-            "SELECT relname FROM pg_class JOIN pg_index ON pg_class.oid = indexrelid WHERE indrelid = to_regclass($1)",
-            aside,
-        )
+        if connection.execute(text(_THERE), {"place": imported}).scalar_one():
+            # From here on nothing ends unseen.
+            connection.execute(text(f"LOCK TABLE {ours}, {imported}, {aside} IN ACCESS EXCLUSIVE MODE"))
+            tell("locked", 0)
+            gone = connection.execute(
+                text(
+                    f"DELETE FROM {aside} AS old USING {imported} AS i "  # noqa: S608 - checked names
+                    "WHERE i.digest = sha256(convert_to(old.session_id, 'UTF8')) AND i.session_id IS NOT NULL "
+                    f"AND i.live AND NOT EXISTS (SELECT FROM {ours} AS s WHERE s.id = i.session_id "
+                    "AND s.ended_at IS NULL)"
+                )
+            ).rowcount
+        tell("ended", gone)
+
+    def after(connection: Connection) -> None:
+        tell("removed", 0)
         # Empty since the downgrade, and Alembic leaves it.
-        version = postgresql_copy.qualified(options.schema, VERSION_TABLE)
-        await connection.execute(f"DROP TABLE IF EXISTS {version}")
-        await connection.execute(f"ALTER TABLE {aside} RENAME TO sessions")
-        for (name,) in indexes:
+        connection.execute(text(f"DROP TABLE IF EXISTS {qualified(options.schema, VERSION_TABLE)}"))
+        connection.execute(text(f"ALTER TABLE {aside} RENAME TO sessions"))
+        for name in _indexes(connection, ours):
             if name.startswith(_aside("")):
-                old = postgresql_copy.qualified(options.schema, name.replace('"', '""'))
-                back = name.removeprefix(_aside("")).replace('"', '""')
-                await connection.execute(f'ALTER INDEX {old} RENAME TO "{back}"')
+                back = _quoted(name.removeprefix(_aside("")))
+                place = qualified(options.schema, _quoted(name))
+                connection.execute(text(f'ALTER INDEX {place} RENAME TO "{back}"'))
+        tell("put back", 0)
+
+    await schema.downgrade(address, options, before=before, after=after)
+    tell("committed", gone)
     return gone
 
 
-async def confirm(address: PostgresqlAddress, options: StoreOptions) -> bool:
+async def confirm(address: PostgresqlAddress, options: StoreOptions, tell: Tell) -> bool:
     """Drop the application's table, which holds tokens in clear; whether there was one. There is no undo after it.
 
-    Raises `StoreRefused` while Holdfast's own tables are not there, or not all of its rows were taken in.
+    Raises `StoreRefused` while Holdfast's own tables are not there, while not all of its rows were taken in, and while
+    something else depends on it.
     """
-    aside = postgresql_copy.qualified(options.schema, ASIDE)
+    aside, imported = qualified(options.schema, ASIDE), qualified(options.schema, "holdfast_imported")
     await schema.require(address, options)
-    async with postgresql_copy.transaction(address, options) as connection:
-        await connection.execute(_LOCK)
-        if await _state(connection, options) != "aside":
+
+    def work(connection: Connection) -> bool:
+        connection.execute(text(_LOCK))
+        if not connection.execute(text(_THERE), {"place": aside}).scalar_one():
             return False
-        left = await connection.fetchval(
-            f"SELECT count(*) FROM {aside} AS old WHERE NOT EXISTS (SELECT FROM "  # noqa: S608 - checked names
-            f"{postgresql_copy.qualified(options.schema, 'holdfast_imported')} AS i "
-            "WHERE i.digest = sha256(convert_to(old.session_id, 'UTF8')))"
-        )
+        connection.execute(text(f"LOCK TABLE {aside} IN ACCESS EXCLUSIVE MODE"))
+        left = connection.execute(
+            text(
+                f"SELECT count(*) FROM {aside} AS old WHERE session_id IS NOT NULL AND NOT EXISTS "  # noqa: S608 - checked names
+                f"(SELECT FROM {imported} AS i WHERE i.digest = sha256(convert_to(old.session_id, 'UTF8')))"
+            )
+        ).scalar_one()
         if left:
             raise StoreRefused(f"{left} rows were not taken in yet; run the import again, then confirm it")
-        await connection.execute(f"DROP TABLE {aside}")
+        if dependants := ", ".join(_dependants(connection, aside)):
+            raise StoreRefused(f"the table was not dropped, because of what depends on it: {dependants}")
+        tell("checked", 0)
+        connection.execute(text(f"DROP TABLE {aside}"))
+        tell("dropped", 0)
         return True
 
+    done = await schema.within_transaction(address, options, work)
+    tell("committed", 0)
+    return done
 
-async def _state(connection: Any, options: StoreOptions) -> State:
-    if await column_types(connection, postgresql_copy.qualified(options.schema, ASIDE)):
-        return "aside"
-    types = await column_types(connection, postgresql_copy.qualified(options.schema, "sessions"))
-    return "legacy" if is_legacy(types) else "none"
+
+def _indexes(connection: Connection, table: str) -> list[str]:
+    statement = "SELECT relname FROM pg_class JOIN pg_index ON pg_class.oid = indexrelid "
+    statement += "WHERE indrelid = to_regclass(:place) ORDER BY relname"
+    return list(connection.execute(text(statement), {"place": table}).scalars())
+
+
+def _dependants(connection: Connection, table: str) -> Iterator[Any]:
+    """The foreign keys and views of others that use a table."""
+    statement = (
+        "SELECT 'foreign key ' || conname || ' of ' || conrelid::regclass FROM pg_constraint "
+        "WHERE contype = 'f' AND confrelid = to_regclass(:place) AND conrelid <> confrelid UNION "
+        "SELECT 'view ' || ev_class::regclass FROM pg_rewrite JOIN pg_depend ON pg_depend.objid = pg_rewrite.oid "
+        "WHERE refobjid = to_regclass(:place) AND ev_class <> refobjid ORDER BY 1"
+    )
+    yield from connection.execute(text(statement), {"place": table}).scalars()
 
 
 def _aside(name: str) -> str:
     """The name of an index meanwhile; PostgreSQL's names have 63 bytes."""
-    return f"hf_old_{name}"[:63].replace('"', '""')
+    return f"hf_old_{name}"[:63]
+
+
+def _quoted(name: str) -> str:
+    return name.replace('"', '""')

@@ -1,8 +1,11 @@
 """What an import found: every row in exactly one class."""
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+SEPARATOR: Final = "; "
+"""Stands between the remarks of one row."""
 
 
 @dataclass(slots=True)
@@ -20,6 +23,25 @@ class Report:
     """Those that no earlier run had taken in."""
     remarks: Counter[str] = field(default_factory=Counter)
     """Each repair and each reason for quarantine, with its rows; a row may have several."""
+
+    def copy(self) -> "Report":
+        """The same counts, to go on counting from."""
+        return replace(self, remarks=self.remarks.copy())
+
+    def withdraw(self, quarantined: bool, live: bool, remarks: str) -> None:
+        """Take back what was counted for a row that is there no more, or no more as it was."""
+        if quarantined:
+            self.quarantined -= 1
+            self.quarantined_live -= live
+        else:
+            self.live -= live
+            if remarks:
+                self.repaired -= 1
+            else:
+                self.exact -= 1
+        self.remarks.subtract(each for each in remarks.split(SEPARATOR) if each)
+        # Without those of which there is none any more.
+        self.remarks = +self.remarks
 
     @property
     def rows(self) -> int:

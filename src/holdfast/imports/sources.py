@@ -104,7 +104,7 @@ class PostgresqlSource:
         """See `Source`."""
         async with postgresql_copy.transaction(self._address, self._options, reading=True) as connection:
             types = await column_types(connection, self._table)
-            columns = ", ".join(_read(name, types[name]) for name in LegacyRow._fields)
+            columns = ", ".join(read_column(name, types[name]) for name in LegacyRow._fields)
             chunk: list[LegacyRow] = []
             async for row in connection.cursor(f"SELECT {columns} FROM {self._table}", prefetch=CHUNK):  # noqa: S608 - checked names
                 chunk.append(LegacyRow._make(row))
@@ -130,7 +130,8 @@ def is_legacy(types: dict[str, str]) -> bool:
     return types.keys() >= COLUMNS and "digest" not in types
 
 
-def _read(name: str, kind: str) -> str:
+def read_column(name: str, kind: str) -> str:
+    """What to select for a column of the legacy form, so that every value it may have can be read."""
     if name in _TIMES and kind.startswith("timestamp"):
         # Infinity, and years that Python does not have, become the far ends of time.
         return f"CASE WHEN {name} IS NOT NULL THEN least(greatest({name}, '0001-01-03'), '9999-12-30') END"

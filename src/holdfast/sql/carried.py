@@ -1,8 +1,12 @@
 """A row of an application's own table, as a store takes it in."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from sqlalchemy import Connection
+
 from holdfast.sessions.session import Record
+from holdfast.sql.import_statements import ImportStatements
 
 
 class Carried(NamedTuple):
@@ -46,3 +50,17 @@ class Carried(NamedTuple):
             "row_last_activity": record.last_activity,
             "row_request_count": record.request_count,
         }
+
+
+def take_in(connection: Connection, statements: ImportStatements, rows: Sequence[Carried]) -> int:
+    """Note rows and make their sessions, within a transaction; how many were new. No digest may come twice in them.
+
+    A row that was taken in before is passed over, whatever became of its session.
+    """
+    dialect = connection.dialect.name
+    note, insert = statements.note_imported(dialect), statements.carry(dialect)
+    new = set(connection.scalars(note, [each.note() for each in rows]))
+    sessions = [each.session() for each in rows if each.record is not None and each.digest in new]
+    if sessions:
+        connection.execute(insert, sessions)
+    return len(new)

@@ -21,7 +21,7 @@ from holdfast.sessions.statistics import Statistics
 from holdfast.sessions.store import Held, Key
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.calls import Answer, Reading, Writing
-from holdfast.sql.carried import Carried
+from holdfast.sql.carried import Carried, take_in
 from holdfast.sql.statements import Statements
 from holdfast.sql.statistics import HOURS, TOP, StatisticsStatements
 from holdfast.sql.tables import Tables
@@ -290,13 +290,7 @@ class SqlStore(ABC):
         """
 
         def writing(connection: Connection, _: bool) -> int:
-            dialect = connection.dialect.name
-            note, insert = self._sql.note_imported(dialect), self._sql.carry(dialect)
-            new = set(connection.scalars(note, [each.note() for each in rows]))
-            sessions = [each.session() for each in rows if each.record is not None and each.digest in new]
-            if sessions:
-                connection.execute(insert, sessions)
-            return len(new)
+            return take_in(connection, self._sql, rows)
 
         return await self._write_durably(writing)
 
