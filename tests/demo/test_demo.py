@@ -54,7 +54,7 @@ def test_nothing_is_lost_and_nothing_is_left(temporary: Path, tmp_path: Path) ->
     assert outcome["acknowledged"] > 8
     assert outcome["sockets"] == 4
     assert [outcome[each] for each in ("lost", "invented", "sockets_dropped", "logged_out")] == [0, 0, 0, 0]
-    assert told.count("holdfast move") == 6
+    assert told.count("holdfast move") == 6  # every step that an operator takes
     assert len(list((kept / "journals").iterdir())) == 4
     assert "hfs_" not in "".join(each.read_text() for each in kept.rglob("*.jsonl"))
     assert list(temporary.iterdir()) == []

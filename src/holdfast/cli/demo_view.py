@@ -52,8 +52,7 @@ class View:
 
 
 def _line(step: Step) -> str:
-    command = f"  [{step.command}]" if step.command else ""
-    return f"{_MARKS[step.state][0]} {step.seconds:5.1f} s  {step.title}{command}"
+    return f"{_MARKS[step.state][0]} {step.seconds:5.1f} s  {step.title:44} {step.command:22} {step.note}".rstrip()
 
 
 def _picture(progress: Progress) -> Group:
@@ -61,7 +60,9 @@ def _picture(progress: Progress) -> Group:
     for step in progress.steps:
         mark, colour = _MARKS[step.state]
         seconds = "" if step.state == "running" else f"{step.seconds:.1f} s"
-        steps.add_row(Text(mark, colour), Text(step.title), Text(step.command, "cyan"), Text(seconds, "dim"))
+        steps.add_row(
+            Text(mark, colour), Text(step.title), Text(step.command, "cyan"), Text(seconds, "dim"), Text(step.note)
+        )
     if not progress.tally:
         return Group(steps)
     tally = progress.tally

@@ -29,6 +29,8 @@ WRITES: Final = frozenset(("created", "opened", "echoed", "changed", "validated"
 """What stands for an acknowledged write."""
 VALIDATES: Final = frozenset(("opened", "echoed", "validated"))
 """What counts one request of the session."""
+OLD_APPLICATION: Final = "old-application"
+"""The name of its journal; those of clients have a number in theirs."""
 
 
 @dataclass(frozen=True, slots=True)

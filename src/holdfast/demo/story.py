@@ -8,17 +8,19 @@ import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from holdfast.demo import postgresql, programs
+from holdfast.demo import own_schema, postgresql, programs
 from holdfast.demo.asking import ask
-from holdfast.demo.checking import Outcome, compare, rows_in_postgresql, write_rows
+from holdfast.demo.checking import Outcome, compare, write_rows
 from holdfast.demo.processes import PYTHON, Children, environment
 from holdfast.demo.programs import DemoFailed
-from holdfast.demo.watchdog import drop_schema
+from holdfast.move.mover import Mover
+from holdfast.sessions.errors import HoldfastError
+from holdfast.sessions.store import StoreOptions
 
 State = Literal["running", "done", "failed"]
 
@@ -37,9 +39,11 @@ class Step:
 
     title: str
     command: str = ""
-    """The command that does it, where it is one that operators use."""
+    """The command with which an operator does it."""
     state: State = "running"
     seconds: float = 0.0
+    note: str = ""
+    """What there is to say about it."""
 
 
 @dataclass(slots=True)
@@ -94,6 +98,10 @@ class Story:
                         await asyncio.to_thread(_keep, children.folder, keep)
         except TimeoutError:
             raise DemoFailed(f"it was not over after {LIMIT_SECONDS:g} seconds") from None
+        except (HoldfastError, OSError) as error:
+            if isinstance(error, DemoFailed):
+                raise
+            raise DemoFailed(f"it broke off: {error}") from error
 
     async def _told(self, children: Children) -> Outcome:
         address = self._address
@@ -101,8 +109,6 @@ class Story:
             with self._step("PostgreSQL starts, a real server from the wheel"):
                 address = await postgresql.start(children)
         async with self._own_schema(children, address) as variables:
-            with self._step("its tables are made", "holdfast db upgrade"):
-                await self._command(children, "db upgrade", {**variables, "HOLDFAST_SQLITE_PATH": ""})
             with self._step("a server starts on SQLite, PostgreSQL beside it", "holdfast serve"):
                 port = await self._serve(children, variables)
             return await self._with_clients(children, address, variables, port)
@@ -114,7 +120,7 @@ class Story:
             HOLDFAST_SQLITE_PATH=str(children.folder / "sessions.db"),
             DATABASE_URL=address,
             HOLDFAST_SCHEMA=self._schema,
-            SESSION_DB_TYPE="",
+            SESSION_DB_TYPE="sqlite",
             HOLDFAST_APP_TOKEN=self._credential,
             HOLDFAST_ADMIN_TOKEN=secrets.token_urlsafe(32),
             HOLDFAST_ALLOW_METADATA="true",
@@ -124,31 +130,30 @@ class Story:
             NO_COLOR="1",
         )
         children.order("schema", address, self._schema)
-        await execute(address, f'CREATE SCHEMA "{self._schema}"')
         try:
+            with self._step("its tables are made", "holdfast db upgrade"):
+                await own_schema.make(address, self._schema)
             yield variables
         finally:
             await children.stop("clients")
             await children.stop("server")
-            await drop_schema(address, self._schema)
+            await own_schema.drop(address, self._schema)
             children.order("dropped")
 
     async def _serve(self, children: Children, variables: dict[str, str]) -> int:
         """Start the server and wait until it is ready; its port."""
-        await children.start(
-            "server",
-            [*PYTHON, "holdfast.demo.server"],
-            {**variables, "HOLDFAST_PORT": "0", "SESSION_DB_TYPE": "sqlite"},
-        )
+        await children.start("server", [*PYTHON, "holdfast", "serve", "--port", "0"], variables)
         async with asyncio.timeout(_START_SECONDS):
             while True:
                 children.refuse_ended("server")
                 listening = _LISTENING.search(children.words("server"))
                 if listening is not None:
                     port = int(listening[1])
-                    if (await ask(port, "GET", "/readyz")).status == 200:
-                        self.progress.serving = "SQLite"
-                        return port
+                    # Between that line and its end nobody may answer.
+                    with suppress(OSError):
+                        if (await ask(port, "GET", "/readyz")).status == 200:
+                            self.progress.serving = "SQLite"
+                            return port
                 await asyncio.sleep(0.05)
 
     async def _with_clients(self, children: Children, address: str, variables: dict[str, str], port: int) -> Outcome:
@@ -179,31 +184,36 @@ class Story:
                 raise DemoFailed(f"the clients failed: {children.words('clients')}")
             await children.stop("clients")
         with self._step("their journals are compared with what PostgreSQL holds"):
-            rows = await rows_in_postgresql(address, self._schema)
+            rows = await own_schema.rows(address, self._schema)
             write_rows(children.folder / "rows.jsonl", rows)
             return await asyncio.to_thread(compare, journals, rows)
 
     async def _move(self, variables: dict[str, str]) -> None:
-        from holdfast.move.mover import Mover
-        from holdfast.sessions.store import StoreOptions
-
+        """What an operator does, by what the commands call: starting a program for each would take longer than it."""
         async with Mover(
-            variables["HOLDFAST_SQLITE_PATH"], variables["DATABASE_URL"], StoreOptions(schema=self._schema)
+            variables["HOLDFAST_SQLITE_PATH"],
+            variables["DATABASE_URL"],
+            StoreOptions(schema=self._schema),
+            backups=Path(variables["HOLDFAST_BACKUP_DIRECTORY"]),
         ) as mover:
-            with self._step("all sessions are copied, and changes followed", "holdfast move start"):
+            with self._step("all sessions are copied, changes followed", "holdfast move start"):
                 await mover.start()
-            with self._step("every row is compared", "holdfast move verify"):
-                if not (await mover.verify()).clean:
-                    raise DemoFailed("the comparison found a difference")
             await self._hold()
+            with self._step("every row is compared", "holdfast move verify") as step:
+                comparison = await mover.verify()
+                if not comparison.clean:
+                    raise DemoFailed("the comparison found a difference")
+                step.note = f"{comparison.rows:,} rows are equal"
             for title, command, work, serving in (
                 ("PostgreSQL takes over", "holdfast move cutover", mover.cut_over, "PostgreSQL"),
                 ("back to SQLite", "holdfast move rollback", mover.roll_back, "SQLite"),
                 ("PostgreSQL takes over again", "holdfast move cutover", mover.cut_over, "PostgreSQL"),
-                ("no way back is kept any more", "holdfast move complete", mover.complete, "PostgreSQL"),
+                ("the way back is given up", "holdfast move complete", mover.complete, "PostgreSQL"),
             ):
-                with self._step(title, command):
+                with self._step(title, command) as step:
                     await work()
+                    if mover.writes_waited is not None and serving != self.progress.serving:
+                        step.note = f"writes waited for {mover.writes_waited * 1000:,.0f} ms"
                 self.progress.serving = serving
                 await self._hold()
 
@@ -215,17 +225,14 @@ class Story:
     async def _hold(self) -> None:
         await asyncio.sleep(self._hold_seconds)
 
-    async def _command(self, children: Children, words: str, variables: dict[str, str], *more: str) -> None:
-        await children.run(f"holdfast {words}", [*PYTHON, "holdfast", *words.split(), *more], variables)
-
     @contextmanager
-    def _step(self, title: str, command: str = "") -> Iterator[None]:
+    def _step(self, title: str, command: str = "") -> Iterator[Step]:
         step = Step(title, command)
         self.progress.steps.append(step)
         self._changed(self.progress)
         began = time.monotonic()
         try:
-            yield
+            yield step
         except BaseException:
             step.state = "failed"
             raise
@@ -234,17 +241,6 @@ class Story:
         finally:
             step.seconds = time.monotonic() - began
             self._changed(self.progress)
-
-
-async def execute(address: str, statement: str) -> None:
-    """One statement, past Holdfast."""
-    import asyncpg
-
-    connection = await asyncpg.connect(address)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 def _keep(folder: Path, keep: Path) -> None:

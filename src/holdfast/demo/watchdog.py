@@ -37,17 +37,6 @@ def _alive(pid: int) -> bool:
     return True
 
 
-async def drop_schema(address: str, schema: str) -> None:
-    """Take the demonstration's own schema out of a database that somebody gave it. Safe to repeat."""
-    import asyncpg
-
-    connection = await asyncpg.connect(address, timeout=_PATIENCE_SECONDS)
-    try:
-        await connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE', timeout=_PATIENCE_SECONDS)
-    finally:
-        await connection.close()
-
-
 def main() -> None:
     """Read orders until the pipe ends, then do what is left of them."""
     for ignored in (signal.SIGINT, signal.SIGTERM):
@@ -72,7 +61,10 @@ def main() -> None:
         end(pid, number)
     for address, schema in schemas:
         with suppress(Exception):
-            asyncio.run(drop_schema(address, schema))
+            # Only now: most runs end in order, and this is what takes long to import.
+            from holdfast.demo import own_schema
+
+            asyncio.run(own_schema.drop(address, schema))
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
