@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli import backups, db, demo, doctor, import_, serve, sessions
+from holdfast.cli import backups, bench, db, demo, doctor, import_, serve, sessions
 from holdfast.cli.exits import OK, REFUSED, CommandEnded, complain
 from holdfast.server.version import package_version
 from holdfast.sessions.errors import HoldfastError
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)
 backups.register(db.app)
 import_.register(db.app)

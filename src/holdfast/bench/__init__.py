@@ -1,0 +1,1 @@
+"""How fast Holdfast is on the configured database: `holdfast bench`."""

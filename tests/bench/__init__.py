@@ -1,0 +1,1 @@
+"""`holdfast bench`: the figures, and that nothing but figures remains."""
