@@ -52,7 +52,7 @@ class View:
 
 
 def _line(step: Step) -> str:
-    return f"{_MARKS[step.state][0]} {step.seconds:5.1f} s  {step.title:44} {step.command:22} {step.note}".rstrip()
+    return f"{_MARKS[step.state][0]} {step.seconds:5.1f} s  {step.title:36} {step.command:13} {step.note}".rstrip()
 
 
 def _picture(progress: Progress) -> Group:

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from holdfast.demo.asking import LOOPBACK, TIMEOUT_SECONDS, Answer, ask
 from holdfast.demo.journal import WRITES, Entry, Journal
 
-_PAUSE_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 1.0
 """Between two writes of a client, on average."""
 _RETRY_SECONDS: Final = 0.2
 _SESSION_IS_OVER: Final = frozenset((3000, 4401, 4403, 4409))

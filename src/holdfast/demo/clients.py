@@ -41,7 +41,7 @@ async def main(wanted: dict[str, Any]) -> None:
         async with asyncio.TaskGroup() as lives:
             for number in range(wanted["clients"]):
                 name = f"client-{number + 1:03}"
-                journal = journals.enter_context(Journal(Path(wanted["journals"]) / f"{name}.jsonl"))
+                journal = journals.enter_context(Journal(Path(wanted["journals"]) / f"{name}.jsonl", wanted["began"]))
                 client = Client(name, wanted["port"], wanted["credential"], journal, tally, stop)
                 token = wanted["tokens"][number] if number < len(wanted["tokens"]) else None
                 lives.create_task(client.live(token))

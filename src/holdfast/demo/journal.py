@@ -1,6 +1,7 @@
 """What a client writes down: a line for every answer it was given. The journals are all that the results come from.
 
-A line is a JSON object: `what` happened, to which session (its `id`, never its token), and after how many `ms`.
+A line is a JSON object: `what` happened, to which session (its `id`, never its token), after how many `ms`,
+and how many seconds after the beginning (`at`).
 
 | what | means |
 |---|---|
@@ -19,8 +20,9 @@ A line is a JSON object: `what` happened, to which session (its `id`, never its 
 """
 
 import json
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -40,6 +42,8 @@ class Entry:
     what: str
     id: str
     ms: float = 0.0
+    at: float = 0.0
+    """Seconds since the demonstration began."""
     n: int = 0
     of: str = ""
     code: int = 0
@@ -48,9 +52,10 @@ class Entry:
 class Journal:
     """The journal of one client. What is written is the system's at once, should this process be killed."""
 
-    def __init__(self, path: Path) -> None:
-        """A new one in this file."""
+    def __init__(self, path: Path, began: float) -> None:
+        """A new one in this file; the demonstration began at this time of the monotonic clock."""
         self._file = path.open("x", encoding="utf-8")
+        self._began = began
 
     def __enter__(self) -> Self:
         """Nothing more to do."""
@@ -64,8 +69,9 @@ class Journal:
 
     def note(self, entry: Entry) -> None:
         """Write a line, without what it has nothing to say about."""
+        entry = replace(entry, at=round(time.monotonic() - self._began, 3))
         line: dict[str, Any] = {"what": entry.what, "id": entry.id}
-        line |= {name: value for name in ("ms", "n", "of", "code") if (value := getattr(entry, name))}
+        line |= {name: value for name in ("ms", "at", "n", "of", "code") if (value := getattr(entry, name))}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 

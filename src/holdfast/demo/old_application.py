@@ -1,6 +1,6 @@
 """The old application: plain `sqlite3`, one table of its own, tokens in clear, local times. It knows no Holdfast.
 
-    python -m holdfast.demo.old_application FILE JOURNAL SESSIONS CLIENTS
+    python -m holdfast.demo.old_application FILE JOURNAL BEGAN SESSIONS CLIENTS
 
 It begins so many sessions at rest and one for each client, whose tokens are the line that it prints; then it writes
 to its file, beside whoever else does, until SIGTERM retires it. Its journal names a session by the SHA-256 of its
@@ -86,7 +86,7 @@ def _text(at: datetime) -> str:
     return at.isoformat(" ")
 
 
-def main(path: str, journal: str, sessions: int, clients: int) -> None:
+def main(path: str, journal: str, began: float, sessions: int, clients: int) -> None:
     """Begin sessions, tell the clients' tokens, write until retired."""
     retired = False
 
@@ -96,7 +96,7 @@ def main(path: str, journal: str, sessions: int, clients: int) -> None:
 
     signal.signal(signal.SIGTERM, retire)
     old, chance = OldSessions(Path(path)), random.SystemRandom()
-    with Journal(Path(journal)) as notes:
+    with Journal(Path(journal), began) as notes:
         shared = old.create([f"client-{number + 1:03}" for number in range(clients)])
         for token in (*shared, *old.create([f"at-rest-{number + 1}" for number in range(sessions)])):
             notes.note(Entry("created", name_of(token)))
@@ -104,7 +104,7 @@ def main(path: str, journal: str, sessions: int, clients: int) -> None:
         sys.stdout.flush()
         own: list[str] = []
         while not retired:
-            began, step = time.monotonic(), chance.random()
+            since, step = time.monotonic(), chance.random()
             what, token = "validated", chance.choice(shared)
             try:
                 if step < 0.1:
@@ -119,10 +119,10 @@ def main(path: str, journal: str, sessions: int, clients: int) -> None:
             except sqlite3.OperationalError:
                 # It waited for five seconds, as it always did, and nothing was done.
                 what, done = "refused", True
-            ms = round((time.monotonic() - began) * 1000, 1)
+            ms = round((time.monotonic() - since) * 1000, 1)
             notes.note(Entry(what if done else "logged out", name_of(token), ms, of="" if done else what))
             time.sleep(_PAUSE_SECONDS)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))

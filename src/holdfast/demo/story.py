@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -41,6 +41,8 @@ class Step:
     command: str = ""
     """The command with which an operator does it."""
     state: State = "running"
+    began: float = 0.0
+    """Seconds since the demonstration began."""
     seconds: float = 0.0
     note: str = ""
     """What there is to say about it."""
@@ -79,6 +81,7 @@ class Story:
         self._changed = changed
         self._schema = f"holdfast_demo_{secrets.token_hex(6)}"
         self._credential = secrets.token_urlsafe(32)
+        self._began = time.monotonic()
         self.progress = Progress()
 
     async def run(self, keep: Path | None = None) -> Outcome:
@@ -94,6 +97,8 @@ class Story:
                 try:
                     return await self._told(children)
                 finally:
+                    steps = json.dumps([asdict(step) for step in self.progress.steps], indent=1)
+                    (children.folder / "steps.json").write_text(steps, encoding="utf-8")
                     if keep is not None:
                         await asyncio.to_thread(_keep, children.folder, keep)
         except TimeoutError:
@@ -106,10 +111,10 @@ class Story:
     async def _told(self, children: Children) -> Outcome:
         address = self._address
         if address is None:
-            with self._step("PostgreSQL starts, a real server from the wheel"):
+            with self._step("PostgreSQL starts"):
                 address = await postgresql.start(children)
         async with self._own_schema(children, address) as variables:
-            with self._step("a server starts on SQLite, PostgreSQL beside it", "holdfast serve"):
+            with self._step("a server starts, on SQLite", "serve"):
                 port = await self._serve(children, variables)
             return await self._with_clients(children, address, variables, port)
 
@@ -131,7 +136,7 @@ class Story:
         )
         children.order("schema", address, self._schema)
         try:
-            with self._step("its tables are made", "holdfast db upgrade"):
+            with self._step("its tables are made", "db upgrade"):
                 await own_schema.make(address, self._schema)
             yield variables
         finally:
@@ -159,9 +164,10 @@ class Story:
     async def _with_clients(self, children: Children, address: str, variables: dict[str, str], port: int) -> Outcome:
         journals = children.folder / "journals"
         journals.mkdir()
-        with self._step(f"{self._clients} clients log in, and each opens a WebSocket"):
+        with self._step(f"{self._clients} clients log in, open sockets"):
             wanted = {
                 "port": port,
+                "began": self._began,
                 "credential": self._credential,
                 "clients": self._clients,
                 "journals": str(journals),
@@ -176,14 +182,14 @@ class Story:
                     await asyncio.sleep(0.05)
         await self._hold()
         await self._move(variables)
-        with self._step("the clients look whether they are still logged in, and close their sockets"):
+        with self._step("the clients look again, and leave"):
             say.write(b"\n")
             await clients.wait()
             await hearing
             if clients.returncode != 0:
                 raise DemoFailed(f"the clients failed: {children.words('clients')}")
             await children.stop("clients")
-        with self._step("their journals are compared with what PostgreSQL holds"):
+        with self._step("their journals against the store"):
             rows = await own_schema.rows(address, self._schema)
             write_rows(children.folder / "rows.jsonl", rows)
             return await asyncio.to_thread(compare, journals, rows)
@@ -196,24 +202,24 @@ class Story:
             StoreOptions(schema=self._schema),
             backups=Path(variables["HOLDFAST_BACKUP_DIRECTORY"]),
         ) as mover:
-            with self._step("all sessions are copied, changes followed", "holdfast move start"):
+            with self._step("all is copied, changes are followed", "move start"):
                 await mover.start()
             await self._hold()
-            with self._step("every row is compared", "holdfast move verify") as step:
+            with self._step("every row is compared", "move verify") as step:
                 comparison = await mover.verify()
                 if not comparison.clean:
                     raise DemoFailed("the comparison found a difference")
-                step.note = f"{comparison.rows:,} rows are equal"
+                step.note = f"{comparison.rows:,} rows, all equal"
             for title, command, work, serving in (
-                ("PostgreSQL takes over", "holdfast move cutover", mover.cut_over, "PostgreSQL"),
-                ("back to SQLite", "holdfast move rollback", mover.roll_back, "SQLite"),
-                ("PostgreSQL takes over again", "holdfast move cutover", mover.cut_over, "PostgreSQL"),
-                ("the way back is given up", "holdfast move complete", mover.complete, "PostgreSQL"),
+                ("PostgreSQL takes over", "move cutover", mover.cut_over, "PostgreSQL"),
+                ("back to SQLite", "move rollback", mover.roll_back, "SQLite"),
+                ("PostgreSQL takes over again", "move cutover", mover.cut_over, "PostgreSQL"),
+                ("the way back is given up", "move complete", mover.complete, "PostgreSQL"),
             ):
                 with self._step(title, command) as step:
                     await work()
                     if mover.writes_waited is not None and serving != self.progress.serving:
-                        step.note = f"writes waited for {mover.writes_waited * 1000:,.0f} ms"
+                        step.note = f"writes waited {mover.writes_waited * 1000:,.0f} ms"
                 self.progress.serving = serving
                 await self._hold()
 
@@ -227,10 +233,10 @@ class Story:
 
     @contextmanager
     def _step(self, title: str, command: str = "") -> Iterator[Step]:
-        step = Step(title, command)
+        began = time.monotonic()
+        step = Step(title, command, began=began - self._began)
         self.progress.steps.append(step)
         self._changed(self.progress)
-        began = time.monotonic()
         try:
             yield step
         except BaseException:
@@ -248,5 +254,5 @@ def _keep(folder: Path, keep: Path) -> None:
     for each in folder.iterdir():
         if each.name == "journals":
             shutil.copytree(each, keep / each.name, dirs_exist_ok=True)
-        elif each.suffix in (".log", ".db", ".jsonl"):
+        elif each.suffix in (".log", ".db", ".json", ".jsonl"):
             shutil.copy2(each, keep / each.name)
