@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli import backups, bench, db, demo, doctor, import_, serve, sessions
+from holdfast.cli import backups, bench, db, demo, doctor, import_, move, serve, sessions
 from holdfast.cli.exits import OK, REFUSED, CommandEnded, complain
 from holdfast.server.version import package_version
 from holdfast.sessions.errors import HoldfastError
@@ -25,6 +25,7 @@ backups.register(db.app)
 import_.register(db.app)
 app.add_typer(db.app, name="db")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(move.app, name="move")
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from holdfast.move.running import Running
 from holdfast.move.state import LeaseHeld, MoveRefused, Phase, StoresDiffer
@@ -21,6 +21,8 @@ Answer = TypeVar("Answer")
 
 BUDGET: Final = timedelta(seconds=2)
 """How long clients' writes wait for a cut-over's decision at most."""
+NO_MOVE: Final = "no move is under way; start one"
+OVER: Final = "the sessions were moved already, and PostgreSQL holds them; there is nothing left to do"
 
 
 class Mover(Running):
@@ -34,7 +36,7 @@ class Mover(Running):
         look = await self.look()
         if look.postgresql.phase is None:
             if look.sqlite.authority != "here":
-                raise MoveRefused("the SQLite file's sessions were moved already; PostgreSQL holds them")
+                raise MoveRefused(OVER)
             move, store = uuid4(), look.sqlite.store
             await self._back_up(self._addresses[0])
             await self._patiently(lambda: self._postgresql.prepare(move, store))
@@ -69,6 +71,12 @@ class Mover(Running):
             await in_thread(self._sqlite.prune, since, token)
         return comparison
 
+    def named(self, comparison: Comparison, most: int = 20) -> list[str]:
+        """Some of the rows that differ, for a message: sessions by their ids, others by their table only."""
+        ids = comparison.differing.get("sessions", [])[:most]
+        others = [table for table, keys in comparison.differing.items() if keys and table != "sessions"]
+        return [*(f"session {UUID(hex=key)}" for key in ids if isinstance(key, str)), *others]
+
     async def _settled(self, suspected: Differing, token: int) -> Differing:
         """Of the rows that seemed to differ, those that differ once all changes are applied."""
         time = asyncio.get_running_loop().time
@@ -96,11 +104,7 @@ class Mover(Running):
         """
         look = await self.look()
         if look.postgresql.phase is None:
-            raise MoveRefused(
-                "the move is over; PostgreSQL holds the sessions"
-                if look.sqlite.authority == "there"
-                else "no move is under way; start one"
-            )
+            raise MoveRefused(OVER if look.sqlite.authority == "there" else NO_MOVE)
         if look.sqlite.authority != "here" or look.postgresql.phase == "cutting":
             # What another one has begun comes to its end first: called off, when it has taken too long.
             await _to_the_end(lambda: self._decide(budget))
@@ -170,7 +174,12 @@ class Mover(Running):
                 self._closed = asyncio.get_running_loop().time()
                 await _to_the_end(lambda: self._give_back(token))
             case _:
-                raise MoveRefused(f"there is nothing to roll back: the move is {look.postgresql.phase or 'over'}")
+                raise MoveRefused(
+                    OVER
+                    if look.sqlite.authority == "there"
+                    else f"there is nothing to roll back: the move is {look.postgresql.phase or 'not under way'}; "
+                    "go on with it, or start one"
+                )
 
     async def _give_back(self, token: int) -> None:
         await self._patiently(lambda: self._fence(token))
@@ -183,7 +192,7 @@ class Mover(Running):
     async def complete(self) -> None:
         """End a move that has switched: there is no way back after it. The file stays, and takes no more writes.
 
-        Nothing to do when no move is under way.
+        Nothing to do when it was completed already.
         """
         await self._end("there", "switched", "completing")
 
@@ -201,6 +210,8 @@ class Mover(Running):
 
     async def _end(self, authority: Authority, phase: Phase, ending: Phase) -> None:
         look = await self.look()
+        if look.postgresql.phase is None and look.sqlite.authority != authority:
+            raise MoveRefused(NO_MOVE if authority == "there" else OVER)
         if look.postgresql.phase not in (None, ending):
             token = await self._leased()
             before: tuple[Phase, ...] = (phase,) if ending == "completing" else ("preparing", "copying", phase)

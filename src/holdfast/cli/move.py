@@ -1,0 +1,184 @@
+"""`holdfast move`: the sessions go from SQLite to PostgreSQL while they are used, and back."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.cli import move_looking
+from holdfast.cli.db import AsJson, Postgres, Sqlite
+from holdfast.cli.move_following import follow as keep_following
+from holdfast.cli.move_running import Directory, DryRun, NoBackup, Stores, Yes, pursue
+
+if TYPE_CHECKING:
+    from holdfast.move.mover import Mover
+
+app = typer.Typer(
+    no_args_is_help=True, help="Move the sessions from SQLite to PostgreSQL while they are used, and back."
+)
+app.command("plan")(move_looking.plan)
+
+
+@app.command()
+def start(
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep following until you stop it, instead of ending once all is copied.")
+    ] = False,
+    dry_run: DryRun = False,
+    no_backup: NoBackup = False,
+    directory: Directory = None,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy all sessions to PostgreSQL while SQLite serves, and follow what is written; or go on with that.
+
+    Nobody notices: SQLite keeps the authority. It ends when nothing is left to apply; what is written later is noted
+    in the file, and applied by the next command, or by --follow at once. Stop it as you like and run it again.
+
+    Example: holdfast move start --sqlite data/sessions.db --postgres postgresql://holdfast@db/app
+    """
+    stores = Stores(sqlite, postgres, directory)
+
+    async def work(mover: "Mover") -> str:
+        await mover.start()
+        status = await stores.status()
+        if status.authority == "postgresql":
+            return "PostgreSQL serves already, and SQLite has all that was written there"
+        return f"{status.copied or 0:,} rows are copied, and PostgreSQL follows; next: holdfast move verify"
+
+    pursue(stores, "start", work, dry_run=dry_run, as_json=as_json, backups=not no_backup)
+    if follow and not dry_run:
+        keep_following(stores)
+
+
+app.command("status")(move_looking.status)
+
+
+@app.command()
+def verify(dry_run: DryRun = False, sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
+    """Compare all rows of both stores while writes go on; exit code 3 when they differ.
+
+    Before the cut-over it proves the copy, after it the way back.
+
+    Example: holdfast move verify
+    """
+    stores = Stores(sqlite, postgres)
+
+    async def work(mover: "Mover") -> dict[str, Any]:
+        found = await mover.verify()
+        differing = {table: len(keys) for table, keys in found.differing.items() if keys}
+        named = mover.named(found)
+        said = f"{found.rows:,} rows compared, and none differs"
+        if differing:
+            counts = ", ".join(f"{count:,} in {table}" for table, count in differing.items())
+            said = (
+                f"rows differ: {counts} ({', '.join(named)}); somebody changed them past Holdfast, or a store was "
+                "restored. Do not cut over; abort the move and start it again"
+            )
+        return {"said": said, "rows": found.rows, "differing": differing, "named": named}
+
+    pursue(stores, "verify", work, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def cutover(
+    budget: Annotated[
+        int, typer.Option(min=1, max=60_000, help="Milliseconds after which it is called off, if nothing is decided.")
+    ] = 2000,
+    dry_run: DryRun = False,
+    no_backup: NoBackup = False,
+    directory: Directory = None,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare all rows once more, then let PostgreSQL serve. Writes wait for milliseconds, nobody is logged out.
+
+    When the stores differ (exit code 3) or nothing is decided within the budget (exit code 4), SQLite serves on as if
+    nothing had been. From then on what is written in PostgreSQL is noted for the way back.
+
+    Example: holdfast move cutover --budget 500
+    """
+    stores = Stores(sqlite, postgres, directory)
+
+    async def work(mover: "Mover") -> str:
+        await mover.cut_over(timedelta(milliseconds=budget))
+        waited = "" if mover.writes_waited is None else f"; writes waited for {mover.writes_waited * 1000:,.0f} ms"
+        return f"PostgreSQL serves{waited}; back with holdfast move rollback, or end it with holdfast move complete"
+
+    pursue(stores, "cutover", work, dry_run=dry_run, as_json=as_json, backups=not no_backup)
+
+
+@app.command()
+def rollback(
+    dry_run: DryRun = False,
+    no_backup: NoBackup = False,
+    directory: Directory = None,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let SQLite serve again, with all that was written since the cut-over. You can cut over again any time.
+
+    Example: holdfast move rollback
+    """
+    stores = Stores(sqlite, postgres, directory)
+
+    async def work(mover: "Mover") -> str:
+        await mover.roll_back()
+        waited = "" if mover.writes_waited is None else f"; writes waited for {mover.writes_waited * 1000:,.0f} ms"
+        return f"SQLite serves{waited}; PostgreSQL follows: cut over again, or end it with holdfast move abort"
+
+    pursue(stores, "rollback", work, dry_run=dry_run, as_json=as_json, backups=not no_backup)
+
+
+@app.command()
+def complete(
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a move after the cut-over: there is no way back after it. Asks first.
+
+    The SQLite file stays where it is and takes no more writes; its sessions grow old. Run it once nobody will want
+    to go back: a week later, say.
+
+    Example: holdfast move complete --yes
+    """
+    stores = Stores(sqlite, postgres)
+
+    async def work(mover: "Mover") -> str:
+        await mover.complete()
+        return f"the move is over: PostgreSQL serves; {stores.sqlite} takes no more writes, and may be put away"
+
+    question = "End the move? There is no way back to SQLite after it."
+    pursue(stores, "complete", work, dry_run=dry_run, as_json=as_json, question=question, yes=yes)
+
+
+@app.command()
+def abort(
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a move before the cut-over: SQLite serves on, and the copies in PostgreSQL are deleted. Asks first.
+
+    After the cut-over roll back first. A cut-over that has not decided yet is called off.
+
+    Example: holdfast move abort --yes
+    """
+    stores = Stores(sqlite, postgres)
+
+    async def work(mover: "Mover") -> str:
+        if (await mover.look()).postgresql.phase is None:
+            return "no move is under way: SQLite serves"
+        await mover.abort()
+        return "there is no move any more: SQLite serves as before; PostgreSQL is empty, and closed to clients"
+
+    question = "End the move, and delete the copies of the sessions in PostgreSQL?"
+    pursue(stores, "abort", work, dry_run=dry_run, as_json=as_json, question=question, yes=yes)

@@ -1,0 +1,155 @@
+"""`holdfast move plan` and `status`: they change nothing."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from holdfast.cli.db import AsJson, Postgres, Sqlite
+from holdfast.cli.exits import REFUSED, USAGE, CommandEnded, complain, end
+from holdfast.cli.import_ import OnBadExpiry
+from holdfast.cli.move_running import Directory, NoBackup, Stores, interruptible, status_as_json
+from holdfast.cli.output import print_facts, print_json, shown
+from holdfast.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from holdfast.move.planning import Plan
+    from holdfast.move.status import MoveStatus
+
+_NEXT = {
+    None: "holdfast move plan",
+    "preparing": "holdfast move start",
+    "copying": "holdfast move start",
+    "following": "holdfast move verify, then holdfast move cutover; or holdfast move abort",
+    "cutting": "holdfast move cutover, which ends it one way or the other",
+    "switched": "holdfast move complete once nobody will want to go back; or holdfast move rollback",
+    "returning": "holdfast move rollback, which ends it",
+    "returned": "holdfast move rollback, which ends it",
+    "aborting": "holdfast move abort, which ends it",
+    "completing": "holdfast move complete, which ends it",
+}
+
+
+def plan(
+    no_backup: NoBackup = False,
+    directory: Directory = None,
+    on_bad_expiry: Annotated[
+        OnBadExpiry, typer.Option(help="What becomes of a legacy row whose expiry is no time.")
+    ] = OnBadExpiry.QUARANTINE,
+    legacy_tz: Annotated[
+        str | None, typer.Option(help="The zone of a legacy file's local times, by IANA name.")
+    ] = None,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a move would do, how long it would take, and what stands in its way; exit code 4 when something does.
+
+    Reads every row and changes nothing.
+
+    Example: holdfast move plan --sqlite data/sessions.db --postgres postgresql://holdfast@db/app
+    """
+    from holdfast.doctor.machine import file_system
+    from holdfast.move.planning import plan as planning
+
+    stores = Stores(sqlite, postgres, directory, legacy_tz=legacy_tz)
+    settings = stores.settings
+    with Progress() as progress:
+        made = asyncio.run(
+            planning(
+                stores.sqlite,
+                stores.postgresql,
+                settings.store_options(),
+                backups=None if no_backup else settings.backup_directory,
+                on_bad_expiry=on_bad_expiry.value,
+                tell=lambda rows: progress("reading", rows),
+            )
+        )
+    found = file_system(stores.sqlite)
+    if found.level == "problem":
+        made.refuse(found.what, found.remedy or "")
+    if as_json:
+        print_json(made.as_json())
+    else:
+        _show_plan(made)
+    if made.refusals:
+        raise CommandEnded(REFUSED)
+
+
+def _show_plan(made: "Plan") -> None:
+    facts: dict[str, Any] = {"from": f"{made.sqlite['path']} ({made.sqlite['form']})"}
+    if "bytes" in made.sqlite:
+        facts["size"] = f"{made.sqlite['bytes']:,} bytes, journal mode {made.sqlite['journal_mode']}"
+    facts["to"] = f"{made.postgresql['address']}, schema {made.postgresql['schema']}"
+    facts["versions"] = f"SQLite {made.sqlite['library']}, PostgreSQL {made.postgresql.get('version', 'not known')}"
+    if made.rows:
+        facts["rows"] = ", ".join(f"{count:,} in {table}" for table, count in made.rows.items())
+        facts["classes"] = ", ".join(f"{made.classes[name]:,} {name}" for name in ("exact", "repaired", "quarantined"))
+        facts["expected time"] = None if made.seconds is None else f"about {made.seconds:,.0f} s to copy and compare"
+    print_facts(facts)
+    for remark, count in made.classes.get("remarks", {}).items():
+        typer.echo(f"  {count:,} rows: {shown(remark)}")
+    for each in made.notices:
+        complain(f"{each.what}; {each.remedy}")
+    for each in made.refusals:
+        complain(f"refused: {each.what}; {each.remedy}")
+    if not made.refusals:
+        complain("nothing stands in the way; next: holdfast move start")
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every second, until you stop it.")] = False,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say where the move stands: who serves, how far PostgreSQL is behind, when all rows were last compared.
+
+    Example: holdfast move status --watch
+    """
+    stores = Stores(sqlite, postgres)
+    if watch:
+        if as_json:
+            end(USAGE, "--watch is for people; leave out --json")
+        interruptible(_watch(stores))
+        return
+    found = asyncio.run(stores.status())
+    if as_json:
+        print_json(status_as_json(found) | {"next": _next(found)})
+    else:
+        print_facts(facts_of(found))
+
+
+def facts_of(found: "MoveStatus") -> dict[str, object]:
+    """A status for people."""
+    serves = {"sqlite": "SQLite", "postgresql": "PostgreSQL", None: "not decided: no move joins these two stores"}
+    away = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+    facts: dict[str, object] = {
+        "move": found.phase or ("not known" if found.away else "none is under way"),
+        "serves": serves[found.authority] + (", and writes wait for a decision" if found.waiting else ""),
+        "rows": found.rows,
+        "on the other side": found.copied,
+        "lag": f"{found.lag:,} changes" + (" or more" if found.lag_is_bound else ""),
+        "last verified": found.verified_at,
+        "quarantined": found.quarantined,
+    }
+    if found.away:
+        facts["away"] = ", ".join(away[name] for name in found.away)
+    return facts | {"next": _next(found)}
+
+
+def _next(found: "MoveStatus") -> str | None:
+    if found.phase is None and found.authority == "postgresql":
+        return None
+    return _NEXT[found.phase]
+
+
+async def _watch(stores: Stores) -> None:
+    from holdfast.cli.move_view import table_of
+
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+        while True:
+            live.update(table_of(facts_of(await stores.status())), refresh=True)
+            await asyncio.sleep(1)

@@ -1,0 +1,164 @@
+"""What the commands of a move share: the two stores, a mover that is watched, and what is said in the end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.cli.environment import read_settings
+from holdfast.cli.exits import DIFFERENT, FAILURE, USAGE, CommandEnded, complain, end
+from holdfast.cli.move_view import View
+from holdfast.cli.output import confirm, print_json
+
+if TYPE_CHECKING:
+    from holdfast.move.foresight import Goal
+    from holdfast.move.mover import Mover
+    from holdfast.move.status import MoveStatus
+    from holdfast.settings import Settings
+
+Directory = Annotated[Path | None, typer.Option(help="Where backups go, instead of HOLDFAST_BACKUP_DIRECTORY.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+NoBackup = Annotated[
+    bool,
+    typer.Option(
+        "--no-backup",
+        help="Take no backup first: what goes wrong in both stores alike, a mistaken erasure say, is then final.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+_DEFAULT_PATH = Path("data/sessions.db")
+# Another command of a move lets go within seconds, and one that was killed no later.
+_WAIT_SECONDS = 10.0
+
+
+class Stores:
+    """The two stores of a move, and the settings that go with them."""
+
+    def __init__(self, sqlite: Path | None, postgres: str | None, directory: Path | None = None, **more: Any) -> None:
+        """From a command's options over the environment. Ends the command when PostgreSQL is not named."""
+        settings = read_settings(backup_directory=directory, **more)
+        url = settings.database_url
+        if url is not None and url.startswith("sqlite"):
+            if postgres is None:
+                end(USAGE, "DATABASE_URL names a SQLite file; the other store of a move is PostgreSQL: add --postgres")
+            url = None
+        address = postgres or url
+        if address is None:
+            end(USAGE, "a move has two stores, and PostgreSQL is not named; set DATABASE_URL, or add --postgres")
+        self.settings: Settings = settings
+        self.sqlite = sqlite or settings.sqlite_path or _DEFAULT_PATH
+        self.postgresql: str = address
+
+    async def status(self) -> "MoveStatus":
+        """Where the move stands."""
+        from holdfast.move.status import StatusReader
+
+        async with StatusReader(self.sqlite, self.postgresql, self.settings.store_options()) as reader:
+            return await reader.read()
+
+    def mover(self, view: View, *, backups: bool) -> "Mover":
+        """A mover between them, not opened."""
+        from holdfast.move.mover import Mover
+
+        return Mover(
+            self.sqlite,
+            self.postgresql,
+            self.settings.store_options(),
+            backups=self.settings.backup_directory if backups else None,
+            tell=view,
+            wait=_WAIT_SECONDS,
+        )
+
+
+def pursue(
+    stores: Stores,
+    goal: "Goal",
+    work: "Callable[[Mover], Awaitable[str | dict[str, Any]]]",
+    *,
+    dry_run: bool,
+    as_json: bool,
+    backups: bool = True,
+    question: str | None = None,
+    yes: bool = False,
+) -> None:
+    """Do what a command is for, or with `dry_run` say what that would be.
+
+    `work` answers with the sentence, or with facts among which it is `said`, that the command ends with. Where
+    something would be destroyed the question is asked first.
+    """
+    steps = asyncio.run(_foreseen(stores, goal, backups=backups))
+    if dry_run:
+        if as_json:
+            print_json({"command": goal, "dry_run": True, "steps": steps})
+        else:
+            for number, step in enumerate(steps, 1):
+                typer.echo(f"{number}. {step}")
+            complain("nothing was changed" if steps else "there is nothing to do")
+        return
+    if steps and question is not None:
+        confirm(question, yes=yes)
+    if steps and not backups and goal in ("start", "cutover", "rollback"):
+        complain("no backup is taken: what goes wrong in both stores alike cannot be taken back")
+    result = interruptible(_worked(stores, work, backups=backups))
+    said = str(result.pop("said"))
+    if as_json:
+        print_json({"command": goal, "dry_run": False, "did_something": bool(steps), **result})
+    else:
+        for path in result["backups"]:
+            typer.echo(path)
+        complain(said)
+    if result.get("differing"):
+        raise CommandEnded(DIFFERENT)
+
+
+async def _foreseen(stores: Stores, goal: "Goal", *, backups: bool) -> list[str]:
+    from holdfast.move.foresight import steps_ahead
+
+    async with stores.mover(View(), backups=backups) as mover:
+        return steps_ahead(goal, await mover.look(), backups=backups)
+
+
+async def _worked(
+    stores: Stores, work: "Callable[[Mover], Awaitable[str | dict[str, Any]]]", *, backups: bool
+) -> dict[str, Any]:
+    with View() as view:
+        view.status = await stores.status()
+        async with stores.mover(view, backups=backups) as mover:
+            answer = await work(mover)
+            facts = answer if isinstance(answer, dict) else {"said": answer}
+            waited = mover.writes_waited
+            return {
+                **facts,
+                "backups": [str(path) for path in mover.taken],
+                "writes_waited_ms": None if waited is None else round(waited * 1000, 1),
+                "steps_ms": {step: round(seconds * 1000, 1) for step, seconds in mover.times.items()},
+                "held_back_seconds": round(mover.progress.held_back, 1),
+                "status": status_as_json(await stores.status()),
+            }
+
+
+def interruptible(work: Any) -> Any:
+    """The answer of a coroutine. Ctrl-C ends the command where the next one goes on."""
+    from holdfast.move.state import StoresDiffer
+
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        complain("stopped; nothing is lost, and the same command goes on from here")
+        raise CommandEnded(FAILURE) from None
+    except StoresDiffer as error:
+        end(DIFFERENT, str(error))
+
+
+def status_as_json(status: "MoveStatus") -> dict[str, Any]:
+    """A status for programs."""
+    values = asdict(status)
+    return values | {
+        "move": status.move and str(status.move),
+        "away": list(status.away),
+        "lag_is_bound": status.lag_is_bound,
+    }

@@ -1,0 +1,260 @@
+"""What a move would do, and what stands in its way: for an operator who has not begun it. Changes nothing."""
+
+import asyncio
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from holdfast.backups import sqlite_copy
+from holdfast.legacy.form import has_legacy_form
+from holdfast.legacy.rows import OnBadExpiry
+from holdfast.legacy.zone import zone_named
+from holdfast.move.odd_rows import list_odd
+from holdfast.move.planning_postgresql import OLDEST, PostgresqlAsked
+from holdfast.move.rows import SHAPES
+from holdfast.move.state import MoveRefused
+from holdfast.move.status import MoveStatus, StatusReader
+from holdfast.sessions.errors import HoldfastError
+from holdfast.sessions.store import StoreOptions
+from holdfast.sql import schema
+from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
+from holdfast.sql.writer import OLDEST_SQLITE
+
+_ROWS: Final = 1000
+# What copying and comparing a row takes against reading and understanding it, as `plan` does: measured, and rough.
+_TIMES: Final = 9
+_CLOCK_SECONDS: Final = 1.0
+_ROOM_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that stands in the way of a move, or that its operator should know."""
+
+    what: str
+    remedy: str
+
+    @classmethod
+    def of(cls, error: HoldfastError) -> "Finding":
+        """What a refusal says: first what, and after the first semicolon what to do."""
+        what, _, remedy = str(error).partition("; ")
+        return cls(what, remedy or "see what the message says")
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a move would do."""
+
+    sqlite: dict[str, Any] = field(default_factory=dict)
+    """Facts about the file: its path, form, size in bytes, the library's version, the journal's mode."""
+    postgresql: dict[str, Any] = field(default_factory=dict)
+    """Facts about the database: its address without the password, version, role, schema."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """How many rows of each table would be copied."""
+    classes: dict[str, Any] = field(default_factory=dict)
+    """How many rows are `exact`, `repaired` and `quarantined`, which adds up to the rows; of a legacy file more."""
+    seconds: float | None = None
+    """About how long copying and comparing takes; `None` when nobody can say."""
+    status: MoveStatus | None = None
+    """Where a move stands already; `None` when the stores could not be asked."""
+    refusals: list[Finding] = field(default_factory=list)
+    """What has to be done before a move can begin."""
+    notices: list[Finding] = field(default_factory=list)
+    """What does not stand in its way."""
+
+    def refuse(self, what: str, remedy: str) -> None:
+        """Add something that stands in the way."""
+        self.refusals.append(Finding(what, remedy))
+
+    def notice(self, what: str, remedy: str) -> None:
+        """Add something that does not."""
+        self.notices.append(Finding(what, remedy))
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "status"}
+        values |= {name: [asdict(each) for each in values[name]] for name in ("refusals", "notices")}
+        return {**values, "phase": self.status and self.status.phase, "ready": not self.refusals}
+
+
+async def plan(
+    sqlite: Path,
+    postgresql: str,
+    options: StoreOptions,
+    *,
+    backups: Path | None,
+    on_bad_expiry: OnBadExpiry = "quarantine",
+    tell: Callable[[int], None] = lambda _: None,
+) -> Plan:
+    """Look at both stores, read every row of the file, and say what a move would do and what stands in its way.
+
+    `tell` hears now and then how many rows were read. Raises `InvalidArgument` for what is no address.
+    """
+    made = Plan()
+    left, entered = parse_address(sqlite), parse_address(postgresql)
+    if not isinstance(left, SqliteAddress) or not isinstance(entered, PostgresqlAddress):
+        raise MoveRefused("a move goes from a SQLite file to PostgreSQL; give the two in this order")
+    readable = await _look_at_file(made, left, options)
+    reachable = await _look_at_postgresql(made, entered, options)
+    if readable:
+        await asyncio.to_thread(_read_rows, made, left.path, options, on_bad_expiry, tell)
+        if backups is not None:
+            _look_for_room(made, left.path, backups)
+    if readable and reachable:
+        await _look_at_both(made, left, entered, options)
+    return made
+
+
+async def _look_at_file(made: Plan, address: SqliteAddress, options: StoreOptions) -> bool:
+    """Whether the rows can be read."""
+    legacy = has_legacy_form(address.path)
+    made.sqlite = {
+        "path": str(address.path),
+        "form": "legacy" if legacy else "native",
+        "library": sqlite3.sqlite_version,
+    }
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        made.refuse(f"SQLite {sqlite3.sqlite_version} is too old", f"use {oldest} or newer")
+    try:
+        if not legacy and (problem := await schema.check(address, options)) is not None:
+            made.refusals.append(Finding.of(MoveRefused(problem)))
+            return False
+        made.sqlite |= {
+            "bytes": sqlite_copy.size_of(address.path),
+            "journal_mode": await asyncio.to_thread(_journal_mode, address.path),
+        }
+    except HoldfastError as error:
+        made.refusals.append(Finding.of(error))
+        return False
+    return True
+
+
+async def _look_at_postgresql(made: Plan, address: PostgresqlAddress, options: StoreOptions) -> bool:
+    """Whether its tables can be asked."""
+    made.postgresql = {"address": str(address), "schema": options.schema}
+    asked = PostgresqlAsked(address, options)
+    try:
+        before = datetime.now(UTC)  # noqa: TID251 - this machine's clock is what is looked at: it is SQLite's
+        facts = await asked.facts()
+        apart = (facts["now"] - before).total_seconds()
+        made.postgresql |= {"version": facts["version"], "role": facts["role"], "clock_seconds": round(apart, 3)}
+        if facts["major"] < OLDEST:
+            made.refuse(f"PostgreSQL {facts['version']} is too old", f"use {OLDEST} or newer")
+        if facts["read_only"]:
+            made.refuse("this server takes no writes: it is a standby, or read-only", "give the address of the primary")
+        if abs(apart) > _CLOCK_SECONDS:
+            made.notice(
+                f"the clocks of this machine and of PostgreSQL are {abs(apart):,.1f} s apart",
+                "let both follow a time server: sessions live by so much longer or shorter after the cut-over",
+            )
+        await schema.require(address, options)
+        if not facts["may_create"]:
+            made.refuse(
+                f"role {facts['role']} may not create tables in schema {options.schema!r}",
+                f"GRANT CREATE ON SCHEMA {options.schema}, or move as the owner of the tables",
+            )
+        if tables := await asked.not_owned():
+            made.refuse(
+                f"role {facts['role']} does not own {', '.join(tables)}, and may not close them to writers",
+                "give the address with the role that ran `holdfast db upgrade`",
+            )
+    except HoldfastError as error:
+        made.refusals.append(Finding.of(error))
+        return False
+    finally:
+        await asked.close()
+    return True
+
+
+async def _look_at_both(made: Plan, left: SqliteAddress, entered: PostgresqlAddress, options: StoreOptions) -> None:
+    asked = PostgresqlAsked(entered, options)
+    try:
+        async with StatusReader(left.path, entered.dsn, options) as reader:
+            made.status = status = await reader.read(count=False)
+        if status.phase is not None:
+            made.notice(f"a move is under way: it is {status.phase}", "`holdfast move status` says more")
+        elif status.authority == "postgresql":
+            made.refuse(
+                "the sessions were moved already, and PostgreSQL holds them",
+                "nothing is left to move; point all processes at PostgreSQL alone",
+            )
+        elif found := await asked.sessions():
+            made.refuse(f"PostgreSQL has {found:,} sessions of its own", "move into an empty database or schema")
+    except HoldfastError as error:
+        made.refusals.append(Finding.of(error))
+    finally:
+        await asked.close()
+
+
+def _read_rows(
+    made: Plan, path: Path, options: StoreOptions, on_bad_expiry: OnBadExpiry, tell: Callable[[int], None]
+) -> None:
+    began = time.monotonic()
+    try:
+        found = list_odd(path, zone_named(options.legacy_tz), on_bad_expiry=on_bad_expiry, tell=tell)
+        if found is not None:
+            made.rows, made.classes = {"sessions": found.exact + found.repaired}, found.as_json()
+            if found.quarantined_live:
+                made.notice(
+                    f"{found.quarantined_live:,} quarantined rows may log somebody in, and would not be moved",
+                    "mend them, or acknowledge exactly this number when you cut over",
+                )
+        else:
+            _read_native(made, path, tell)
+    except HoldfastError as error:
+        made.refusals.append(Finding.of(error))
+        return
+    made.seconds = round((time.monotonic() - began) * _TIMES, 1)
+
+
+def _read_native(made: Plan, path: Path, tell: Callable[[int], None]) -> None:
+    damaged: list[str] = []
+    with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
+        for table, shape in SHAPES.items():
+            made.rows[table] = 0
+            rows: list[Any] = []
+            while True:
+                # In chunks: under a rollback journal a long read would keep writers waiting.
+                where, values = (f"WHERE {shape.key} > ?", [rows[-1][0]]) if rows else ("", [])
+                statement = f"SELECT {shape.columns()} FROM {table} {where} ORDER BY {shape.key} LIMIT {_ROWS}"  # noqa: S608 - our own names
+                rows = driver.execute(statement, values).fetchall()
+                for row in rows:
+                    try:
+                        shape.to_postgresql([row])
+                    except MoveRefused:
+                        damaged.append(f"{table}: {shape.named(row)}")
+                made.rows[table] += len(rows)
+                tell(sum(made.rows.values()))
+                if len(rows) < _ROWS:
+                    break
+    total = sum(made.rows.values())
+    made.classes = {"rows": total, "exact": total - len(damaged), "repaired": 0, "quarantined": 0}
+    if damaged:
+        made.classes["damaged"] = len(damaged)
+        made.refuse(
+            f"{len(damaged):,} rows are damaged ({'; '.join(damaged[:5])}{'; …' if len(damaged) > 5 else ''})",
+            "end these sessions, or mend their rows",
+        )
+
+
+def _look_for_room(made: Plan, path: Path, backups: Path) -> None:
+    there = next((each for each in (backups, *backups.absolute().parents) if each.is_dir()), None)
+    needed = sqlite_copy.size_of(path) + _ROOM_BYTES
+    if there is not None and (free := shutil.disk_usage(there).free) < needed:
+        made.refuse(
+            f"there is no room for a backup in {backups}: about {needed:,} bytes are needed, {free:,} are free",
+            "make room, or name another directory with HOLDFAST_BACKUP_DIRECTORY",
+        )
+
+
+def _journal_mode(path: Path) -> str:
+    with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
+        mode: str = driver.execute("PRAGMA journal_mode").fetchone()[0]
+        return mode
