@@ -39,6 +39,12 @@ def run_limited(
     return answer
 
 
+def run_killed(*arguments: str, folder: Path, step: str, **changes: str) -> int:
+    """Run a command that kills itself, by SIGKILL, at a step of its progress; its exit code."""
+    code: int = _forker.run(arguments, folder, environment(**changes), step=step).returncode
+    return code
+
+
 def run_program(*arguments: str, folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
     """The same by the program that an operator starts: `holdfast`, where the package is installed."""
     installed = shutil.which("holdfast", path=str(Path(sys.executable).parent))

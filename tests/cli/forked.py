@@ -8,6 +8,7 @@ import atexit
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,8 @@ class Forker:
     def run(self, arguments: tuple[str, ...], folder: Path, environment: dict[str, str], **more: Any) -> Any:
         """Run `holdfast` with these arguments; `returncode`, `stdout` and `stderr`.
 
-        No file grows longer than `limit` bytes; with `user` it is that user's, by number.
+        No file grows longer than `limit` bytes; with `user` it is that user's, by number. It kills itself when it first
+        tells of a `step`.
         """
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
@@ -77,6 +79,8 @@ def _child(order: dict[str, Any], files: list[int]) -> NoReturn:
         os.environ.clear()
         os.environ.update(order["environment"])
         time.tzset()
+        if order.get("step") is not None:
+            _die_at(order["step"])
         sys.argv = ["holdfast", *order["arguments"]]
         from holdfast.cli.main import main
 
@@ -89,6 +93,16 @@ def _child(order: dict[str, Any], files: list[int]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _die_at(step: str) -> None:
+    from holdfast.cli.progress import Progress
+
+    def tell(_: Progress, told: str, __: int) -> None:
+        if told == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Progress.__call__ = tell  # type: ignore[method-assign, assignment]  # in this child only
 
 
 def _serve() -> None:
