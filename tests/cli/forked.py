@@ -28,6 +28,7 @@ _IMPORTED = (
     "holdfast.doctor.examine",
     "holdfast.imports.whole",
     "holdfast.legacy.store",
+    "holdfast.move.planning",
     "holdfast.server.run",
     "holdfast.sql.postgresql",
     "holdfast.sql.sqlite",

@@ -1,0 +1,309 @@
+"""`holdfast move`, driven as a program on a SQLite file and a real PostgreSQL, while an application writes."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from holdfast import SessionManager, StoreUnavailable, TwoStores
+from holdfast.sql import schema
+from tests.cli.command import run, run_program
+from tests.conftest import MigratedDatabases
+
+STATUS = {
+    "move", "phase", "authority", "waiting", "epoch", "copied", "rows", "lag", "lag_is_bound", "verified_at",
+    "quarantined", "quarantined_live", "away",
+}  # fmt: skip
+RESULT = {
+    "command", "dry_run", "did_something", "backups", "writes_waited_ms", "steps_ms", "held_back_seconds", "status",
+}  # fmt: skip
+
+
+class Program:
+    """The command on two stores, which the environment names."""
+
+    def __init__(self, folder: Path, path: Path, address: str) -> None:
+        self.folder = folder
+        self.path = path
+        self.address = address
+        self.said = ""
+
+    async def __call__(self, *arguments: str, code: int = 0, **changes: str) -> str:
+        """What it prints on standard output; what it says otherwise is in `said`."""
+        variables = {
+            "DATABASE_URL": self.address,
+            "HOLDFAST_SQLITE_PATH": str(self.path),
+            "HOLDFAST_BACKUP_DIRECTORY": str(self.folder / "backups"),
+            **changes,
+        }
+        ran = await asyncio.to_thread(run, "move", *arguments, folder=self.folder, **variables)
+        assert ran.returncode == code, ran.stdout + ran.stderr
+        self.said = ran.stderr
+        assert "hfs_" not in ran.stdout + ran.stderr
+        return ran.stdout
+
+    async def json(self, *arguments: str, code: int = 0) -> Any:
+        """The one JSON value that it prints."""
+        return json.loads(await self(*arguments, "--json", code=code))
+
+    async def status(self) -> Any:
+        """Where the move stands."""
+        return await self.json("status")
+
+    def in_sqlite(self, statement: str) -> list[Any]:
+        """Do something in the file, past Holdfast."""
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            return connection.execute(statement).fetchall()
+
+    async def in_postgresql(self, statement: str) -> list[Any]:
+        """Do something in the database, past Holdfast."""
+        connection = await asyncpg.connect(self.address)
+        try:
+            return await connection.fetch(statement)
+        finally:
+            await connection.close()
+
+    async def everything(self) -> list[Any]:
+        """All that both stores consist of."""
+        names = "SELECT name, sql FROM sqlite_master ORDER BY name"
+        lite: list[Any] = self.in_sqlite(names)
+        lite += [
+            self.in_sqlite(f"SELECT * FROM {name}") for name, sql in lite if sql and sql.startswith("CREATE TABLE")
+        ]
+        post = await self.in_postgresql(
+            "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
+        )
+        rows = [
+            await self.in_postgresql(f'SELECT * FROM "{each["relname"]}"')
+            for each in post
+            if each["relkind"] == b"r" and each["relname"] != "holdfast_version"
+        ]
+        triggers = await self.in_postgresql("SELECT tgname, tgenabled FROM pg_trigger ORDER BY 1")
+        return [lite, post, rows, triggers]
+
+
+class Writer:
+    """An application that serves on while its sessions are moved, and remembers what it was told."""
+
+    def __init__(self, manager: SessionManager) -> None:
+        self.manager = manager
+        self.counts: dict[str, int] = {}
+        self.unsure: set[str] = set()
+
+    async def work(self) -> None:
+        """Create sessions and validate them, until cancelled."""
+        while True:
+            await asyncio.sleep(0.02)
+            try:
+                new = await self.manager.create_session("u1")
+                self.counts[new.token] = 0
+                for token in list(self.counts)[-3:]:
+                    session = await self.manager.validate_session(token)
+                    assert session is not None, "somebody was logged out"
+                    self.counts[token] += 1
+            except StoreUnavailable as error:
+                raise AssertionError("a call failed while the store was moved") from error
+
+    async def check(self) -> None:
+        """Every session that was acknowledged is there, with every request."""
+        for token, count in self.counts.items():
+            session = await self.manager.get_session(token)
+            assert session is not None
+            # One more is the call that was under way when the writer was stopped.
+            assert count <= session.request_count <= count + 1
+
+
+@pytest_asyncio.fixture
+async def move(tmp_path: Path, migrated_database: MigratedDatabases) -> Program:
+    """The program on a file with some sessions and an empty database."""
+    path = tmp_path / "sessions.db"
+    await schema.upgrade(path)
+    async with SessionManager(path, sweep_interval=None) as manager:
+        for number in range(30):
+            await manager.create_session(f"u{number}", {"n": number})
+    return Program(tmp_path, path, migrated_database(None))
+
+
+@asynccontextmanager
+async def writing(move: Program) -> AsyncIterator[Writer]:
+    """An application at work beside."""
+    stores = TwoStores(move.path, move.address, preferred="sqlite")
+    async with SessionManager(stores, sweep_interval=None) as manager:
+        writer = Writer(manager)
+        task = asyncio.create_task(writer.work())
+        try:
+            yield writer
+            assert not task.done(), task.exception()
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+        await writer.check()
+
+
+async def test_there_and_back_and_there_for_good(move: Program) -> None:
+    """CLI: a whole move by the commands, each given twice, loses nothing, logs nobody out and fails no call."""
+    async with writing(move) as writer:
+        assert (await move.json("plan"))["ready"]
+        first, again = await move.json("start"), await move.json("start")
+        assert (first["did_something"], len(first["backups"]), again["backups"]) == (True, 1, [])
+        assert set(first) == RESULT
+        assert set(first["status"]) == STATUS
+        assert first["status"]["phase"] == "following"
+        for _ in range(2):
+            verified = await move.json("verify")
+            assert verified["rows"] > 30
+            assert verified["differing"] == {}
+            assert verified["status"]["verified_at"] is not None
+        for way in range(2):
+            switched, again = await move.json("cutover"), await move.json("cutover")
+            assert (switched["did_something"], again["did_something"]) == (True, False)
+            assert switched["writes_waited_ms"] > 0
+            assert set(switched["steps_ms"]) >= {"flip", "decide", "open"}
+            assert (again["status"]["authority"], again["backups"]) == ("postgresql", [])
+            known = len(writer.counts)
+            await move("verify")
+            if way == 0:
+                back, again = await move.json("rollback"), await move.json("rollback")
+                assert (back["did_something"], again["did_something"]) == (True, False)
+                assert (back["status"]["authority"], back["status"]["phase"]) == ("sqlite", "following")
+                assert len(back["backups"]) == 1
+            assert len(writer.counts) > known
+        await move("complete", "--yes")
+        assert "the move is over" in move.said
+        await move("complete", "--yes")
+        assert (await move.status())["phase"] is None
+    for backup in (move.folder / "backups").iterdir():
+        assert backup.stat().st_mode & 0o777 == 0o700
+    assert await move.in_postgresql("SELECT FROM pg_tables WHERE tablename LIKE 'holdfast_move%'") == []
+
+
+async def test_a_move_that_is_aborted_leaves_nothing(move: Program) -> None:
+    """CLI: an aborted move leaves SQLite as it was and PostgreSQL empty; a new one can be started."""
+    before = move.in_sqlite("SELECT * FROM sessions ORDER BY id")
+    await move("start", "--no-backup")
+    assert "no backup is taken" in move.said
+    for _ in range(2):
+        await move("abort", "--yes")
+    assert "no move is under way" in move.said
+    assert move.in_sqlite("SELECT * FROM sessions ORDER BY id") == before
+    assert await move.in_postgresql("SELECT FROM sessions") == []
+    assert not (move.folder / "backups").exists()
+    assert (await move.json("start"))["status"]["copied"] == 30
+
+
+async def test_a_dry_run_changes_nothing(move: Program) -> None:
+    """CLI: with --dry-run every command says its steps, numbered, and both stores stay as they are."""
+    for setting, commands in (
+        ((), ("start",)),
+        (("start", "--no-backup"), ("start", "verify", "cutover", "rollback", "abort")),
+        (("cutover", "--no-backup"), ("verify", "cutover", "rollback", "complete")),
+    ):
+        if setting:
+            await move(*setting)
+        before = await move.everything()
+        for command in commands:
+            said = await move(command, "--dry-run")
+            assert said.startswith("1. ") or "nothing to do" in move.said
+            steps = (await move.json(command, "--dry-run"))["steps"]
+            assert said == "".join(f"{number}. {step}\n" for number, step in enumerate(steps, 1))
+        assert await move.everything() == before
+
+
+async def test_what_is_refused_says_why_and_what_to_do(move: Program) -> None:
+    """CLI: what a move does not allow at this moment ends with 4, and the remedy is in the message."""
+    for command, remedy in (
+        (("verify",), "start one"),
+        (("cutover",), "start one"),
+        (("rollback",), "start one"),
+        (("complete", "--yes"), "start one"),
+    ):
+        assert await move(*command, code=4) == ""
+        assert remedy in move.said
+    await move("start", "--no-backup")
+    await move("complete", "--yes", code=4)
+    assert "cut over before you complete it" in move.said
+    await move("cutover", "--no-backup", "--budget", "1", code=4)
+    assert "no decision within 1 ms" in move.said
+    assert "SQLite serves on" in move.said
+    await move("cutover", "--no-backup")
+    await move("abort", "--yes", code=4)
+    assert "roll back before you abort it" in move.said
+    await move("complete", code=2)
+    assert "--yes" in move.said
+    await move("complete", "--yes")
+    for command in ("start", "cutover", "rollback", "abort"):
+        await move(command, code=4)
+        assert "PostgreSQL holds" in move.said
+
+
+async def test_a_difference_is_found_and_stops_the_cut_over(move: Program) -> None:
+    """CLI: a row that somebody changed in the copy ends verify and cutover with 3, and names the session."""
+    await move("start", "--no-backup")
+    await move.in_postgresql("ALTER TABLE sessions DISABLE TRIGGER ALL")
+    changed = await move.in_postgresql("UPDATE sessions SET request_count = 7 WHERE user_id = 'u3' RETURNING id::text")
+    found = await move.json("verify", code=3)
+    assert found["differing"] == {"sessions": 1}
+    assert found["named"] == [f"session {changed[0]['id']}"]
+    await move("cutover", "--no-backup", code=3)
+    assert "SQLite serves on" in move.said
+    assert (await move.status())["authority"] == "sqlite"
+
+
+async def test_plan_finds_what_stands_in_the_way(move: Program, tmp_path: Path) -> None:
+    """CLI: plan counts rows by class, and lists what would be refused; exit code 4 when anything would."""
+    planned = await move.json("plan")
+    assert planned["rows"]["sessions"] == 30
+    classes = planned["classes"]
+    assert classes["exact"] + classes["repaired"] + classes["quarantined"] == classes["rows"] == 30
+    assert planned["seconds"] >= 0
+    assert planned["refusals"] == []
+    shown = await move("plan")
+    assert "30 exact, 0 repaired, 0 quarantined" in shown
+    assert "holdfast move start" in move.said
+    move.in_sqlite("UPDATE sessions SET metadata = 'no json' WHERE user_id = 'u4'")
+    damaged = await move.json("plan", code=4)
+    assert "1 rows are damaged (sessions: session" in damaged["refusals"][0]["what"]
+    assert damaged["classes"]["exact"] == 29
+    async with SessionManager(move.address, sweep_interval=None) as manager:
+        await manager.create_session("u1")
+    both = await move.json("plan", code=4)
+    assert both["refusals"][-1]["what"] == "PostgreSQL has 1 sessions of its own"
+    missing = await move.json("plan", "--sqlite", str(tmp_path / "no.db"), code=4)
+    assert "no file" in missing["refusals"][0]["what"]
+    away = await move.json("plan", "--postgres", "postgresql://nobody:hunter2@127.0.0.1:1/app", code=4)
+    assert "hunter2" not in json.dumps(away)
+    assert len(away["refusals"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes"),
+    [
+        (("status",), {"DATABASE_URL": ""}),
+        (("status",), {"DATABASE_URL": "sqlite:///x.db", "HOLDFAST_SQLITE_PATH": ""}),
+        (("cutover", "--budget", "0"), {}),
+        (("status", "--watch", "--json"), {}),
+    ],
+)
+async def test_mistakes_in_the_arguments(move: Program, arguments: tuple[str, ...], changes: dict[str, str]) -> None:
+    """CLI: what cannot be meant ends with 2."""
+    await move(*arguments, code=2, **changes)
+
+
+async def test_the_installed_program_says_where_a_move_stands(move: Program) -> None:
+    """CLI: the program itself, started as operators do, with the stores as options."""
+    await move("start", "--no-backup")
+    ran = await asyncio.to_thread(
+        run_program,
+        *("move", "status", "--sqlite", str(move.path), "--postgres", move.address),
+        folder=move.folder,
+    )
+    assert ran.returncode == 0
+    assert "following" in ran.stdout
+    assert "next" in ran.stdout
