@@ -283,6 +283,17 @@ class LegacySessions:
         live = [record for record in records if self._is_live(record) and user_id in (None, record.user_id)]
         return live, UUID(hex=rows[-1][1]) if len(rows) == limit else None
 
+    def kept(self, limit: int, after: UUID | None) -> tuple[list[tuple[Record, bool]], UUID | None]:
+        """Some rows in order of id, each with whether it is live; and the id to go on after, `None` at the end."""
+        rows = self._driver.execute(statements.PAGE, ("" if after is None else after.hex, limit)).fetchall()
+        records = [found.record for row in rows if (found := self._found(row)) is not None]
+        place = UUID(hex=rows[-1][1]) if len(rows) == limit else None
+        return [(record, self._is_live(record)) for record in records], place
+
+    def ends(self) -> list[tuple[int, str | None]]:
+        """When each session ended whose trace is kept, in microseconds since 1970, and whose it was."""
+        return self._driver.execute(statements.ENDS).fetchall()
+
     def count_live(self) -> int:
         """See `Store`. Rows in the usual form are counted by SQLite, the others one by one."""
         text = self._reader.steady(self.now)

@@ -176,6 +176,8 @@ BURY: Final = (
 _END: Final = "SELECT id, user_id, end_reason, ended_at FROM holdfast_ended"
 END_OF: Final = f"{_END} WHERE id = ?"
 """How a session ended."""
+ENDS: Final = "SELECT ended_at, user_id FROM holdfast_ended"
+"""When every session ended whose trace is kept, and whose it was."""
 WHY: Final = (
     "SELECT digest = ?1, end_reason FROM holdfast_ended WHERE ?1 IN (digest, previous_digest) ORDER BY 1 DESC LIMIT 1"
 )

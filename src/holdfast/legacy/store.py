@@ -17,18 +17,21 @@ from sqlalchemy import Connection
 
 from holdfast.legacy.reading import Reader
 from holdfast.legacy.sessions import LegacySessions
+from holdfast.legacy.statistics import Tally
 from holdfast.legacy.writer import LegacyWriter, Reading
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import HoldfastError, StoreRefused, StoreUnavailable
+from holdfast.sessions.errors import HoldfastError, InvalidArgument, StoreRefused, StoreUnavailable
 from holdfast.sessions.observer import Load, Observer
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
+from holdfast.sessions.statistics import Statistics
 from holdfast.sessions.store import Channel, Held, Hint, Key, StoreOptions
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.sqlite import refuse_library
+from holdfast.sql.statistics import HOURS, TOP
 from holdfast.sql.writer import Write, refuse_strange
 
 Answer = TypeVar("Answer")
@@ -190,6 +193,24 @@ class LegacyStore:
     async def count_live(self) -> int:
         """See `Store`."""
         return await self._look(lambda sessions: sessions.count_live())
+
+    async def statistics(self, hours: int, top: int) -> Statistics:
+        """See `Statistical`. Reads in short steps, as lists do; how long ended sessions lasted is not known here."""
+        if not (1 <= hours <= HOURS and 1 <= top <= TOP):
+            raise InvalidArgument(f"hours is a number from 1 to {HOURS}, and top one from 1 to {TOP}")
+        tally = Tally(await self.ping(), hours)
+        place: UUID | None = None
+        while True:
+            found, place = await self._kept(place)
+            for record, live in found:
+                tally.add(record, live=live)
+            if place is None:
+                break
+        tally.add_ended(await self._look(lambda sessions: sessions.ends()))
+        return tally.result(top)
+
+    async def _kept(self, place: UUID | None) -> tuple[list[tuple[Record, bool]], UUID | None]:
+        return await self._look(lambda sessions: sessions.kept(_PAGE, place))
 
     async def create_ticket(self, digest: TokenDigest, session: TokenDigest, origin: str | None) -> datetime | None:
         """See `Store`."""
