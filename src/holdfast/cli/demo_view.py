@@ -12,7 +12,7 @@ from rich.text import Text
 from holdfast.cli.exits import complain
 from holdfast.cli.output import print_table
 from holdfast.demo.checking import Outcome
-from holdfast.demo.story import Progress, Step
+from holdfast.demo.progress import Progress, Step
 
 _MARKS: Final = {"running": ("…", "yellow"), "done": ("✓", "green"), "failed": ("✗", "red")}
 _FINDINGS: Final = 20

@@ -15,6 +15,7 @@ from holdfast.demo.journal import WRITES, Entry, Journal
 _PAUSE_SECONDS: Final = 1.0
 """Between two writes of a client, on average."""
 _RETRY_SECONDS: Final = 0.2
+_LEAVING_SECONDS: Final = 2.0
 _SESSION_IS_OVER: Final = frozenset((3000, 4401, 4403, 4409))
 _ABNORMAL: Final = 1006
 
@@ -73,6 +74,8 @@ class Client:
                 await self._change(login)
             else:
                 await self._use_another_device()
+        # Not all at once: a storm at the end would say nothing about the move.
+        await asyncio.sleep(self.chance.uniform(0, _LEAVING_SECONDS))
         for each in (login, *self._others):
             await self._look(each)
         if self._socket is not None:

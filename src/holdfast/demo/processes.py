@@ -162,6 +162,12 @@ class Children:
         if process.returncode is not None:
             raise DemoFailed(f"{name} ended by itself ({process.returncode}): {self.words(name)}")
 
+    async def ended(self, name: str) -> None:
+        """Wait until a process has ended by itself. Raises `DemoFailed` when that was no success."""
+        process, _ = self._running[name]
+        if await process.wait() != 0:
+            raise DemoFailed(f"{name} failed ({process.returncode}): {self.words(name)}")
+
     async def stop(self, name: str) -> None:
         """Ask a process to end and wait until it has. Safe to repeat."""
         if name not in self._running:
