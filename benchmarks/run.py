@@ -14,6 +14,7 @@ from benchmarks.database import Database, database
 from benchmarks.machine import conditions, machine, versions
 from benchmarks.parts import CURVE, ROWS, SOCKETS, SWEEP, VALIDATES
 from benchmarks.report import Finding, table
+from benchmarks.scaling import scaling
 from benchmarks.setting import Setting
 from benchmarks.sockets import run as sockets
 from benchmarks.sockets.bars import Scale
@@ -50,6 +51,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         async with database() as place:
             if options.only:
                 await run.alone(place, Path(directory))
+            elif options.scale:
+                await run.sizes(place, Path(directory))
             else:
                 await run.bars(place, Path(directory))
     after = machine()["load_average"]
@@ -96,6 +99,11 @@ class _Run:
             self.findings += done.findings
             self.notes += done.notes
             self.kept["sockets"] = done.kept
+
+    async def sizes(self, place: Database, directory: Path) -> None:
+        """How cost grows."""
+        async with AsyncExitStack() as stack:
+            self.kept |= await scaling(Setting(self.options, stack, directory, place, self.notes))
 
     async def alone(self, place: Database, directory: Path) -> None:
         """Only some contenders: their rates, compared with nothing."""

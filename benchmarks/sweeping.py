@@ -7,15 +7,27 @@ import asyncio
 import dataclasses
 import statistics
 import time
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.callers import Sample
+from benchmarks.callers import Contender, Sample
 from benchmarks.report import Figures, Finding
 from benchmarks.rows import add_rows, token_of
 from benchmarks.setting import Setting
 from benchmarks.subject import Holdfast
+from holdfast import SessionManager
 
 GOAL_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class BesideSweep:
+    """What was measured, and what was swept meanwhile."""
+
+    without: list[Sample]
+    during: list[Sample]
+    deleted: int
+    seconds: float
 
 
 async def sweeping(setting: Setting) -> tuple[list[Finding], dict[str, Any]]:
@@ -28,12 +40,22 @@ async def sweeping(setting: Setting) -> tuple[list[Finding], dict[str, Any]]:
     await add_rows(address, schema, ended, first=live, ended=True)
     subject = Holdfast("Holdfast", manager, [token_of(each) for each in range(live)])
 
+    done = await beside_sweep(manager, subject, options.callers, options.seconds, options.rounds)
+    assert done.deleted == ended, f"{done.deleted:,} of {ended:,} were swept"
+    await setting.place.drop(schema)
+    return [*_found(done.without, done.during), _took(done.seconds, ended)], {"sweep": dataclasses.asdict(done)}
+
+
+async def beside_sweep(
+    manager: SessionManager, subject: Contender, callers: int, seconds: float, rounds: int
+) -> BesideSweep:
+    """Validates before a sweep, until it is done, and after it."""
+
     async def slices(number: int) -> list[Sample]:
-        return [await subject.measure(options.callers, options.seconds) for _ in range(number)]
+        return [await subject.measure(callers, seconds) for _ in range(number)]
 
     await slices(1)
-    without = await slices(options.rounds)
-    print("B12, the sweep begins", flush=True)
+    without = await slices(rounds)
     began = time.perf_counter()
     sweep = asyncio.create_task(manager.sweep())
     during: list[Sample] = []
@@ -41,16 +63,7 @@ async def sweeping(setting: Setting) -> tuple[list[Finding], dict[str, Any]]:
         during += await slices(1)
     swept = await sweep
     took = time.perf_counter() - began
-    assert swept.deleted == ended, f"{swept.deleted:,} of {ended:,} were swept"
-    without += await slices(options.rounds)
-    await setting.place.drop(schema)
-    kept = {
-        "without": [dataclasses.asdict(each) for each in without],
-        "during": [dataclasses.asdict(each) for each in during],
-        "ended": ended,
-        "seconds": took,
-    }
-    return [*_found(without, during), _took(took, ended)], {"sweep": kept}
+    return BesideSweep(without + await slices(rounds), during, swept.deleted, took)
 
 
 def _found(without: list[Sample], during: list[Sample]) -> list[Finding]:

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.child import Child, child
 from benchmarks.database import Database
-from benchmarks.sockets.child import Child, child
 from benchmarks.subject import METADATA
 from holdfast import NewSession, SessionManager
 from holdfast.sessions.store import StoreOptions
@@ -76,7 +76,7 @@ class Place:
     async def server(self) -> AsyncIterator[Child]:
         """A process that echoes behind a guard."""
         schema = () if self.schema is None else ("--schema", self.schema)
-        async with child("server", "--address", self.address, *schema) as server:
+        async with child("sockets.server", "--address", self.address, *schema) as server:
             yield server
 
 
@@ -84,9 +84,9 @@ async def idle(place: Place, scale: Scale) -> list[dict[str, Measured]]:
     """Bytes of each idle socket, unguarded and guarded in turn, each time in a new process: a list of rounds."""
     tokens = [each.token for each in await place.sessions(scale.idle_sockets)]
     rounds = []
-    async with child("crowd") as crowd:
+    async with child("sockets.crowd") as crowd:
         for _ in range(scale.idle_rounds):
-            async with child("server") as server:
+            async with child("sockets.server") as server:
                 plain = await _idle(server, crowd, tokens, scale)
             async with place.server() as server:
                 guarded = await _idle(server, crowd, tokens, scale)
@@ -114,7 +114,7 @@ async def _idle(server: Child, crowd: Child, tokens: Sequence[str], scale: Scale
 async def busy(places: Sequence[Place], scale: Scale) -> list[dict[str, Measured]]:
     """Latencies of echoes, unguarded and guarded on each store in turn, with all servers there: a list of rounds."""
     rounds = []
-    async with child("crowd") as crowd, child("server") as plain:
+    async with child("sockets.crowd") as crowd, child("sockets.server") as plain:
         await crowd.ask("open", "plain", await plain.ask("port"), [""] * scale.busy_sockets)
         async with _guarded(places, crowd, scale) as guarded:
             servers = {"plain": plain, **guarded}
@@ -161,7 +161,7 @@ async def _busy(server: Child, crowd: Child, name: str, scale: Scale, seconds: f
 async def ends(place: Place, scale: Scale, directory: Path) -> Measured:
     """Sessions revoked over HTTP on another server: from its answer to the close frame at the client."""
     made = await place.sessions(scale.revocations)
-    async with child("crowd") as crowd, place.server() as server:
+    async with child("sockets.crowd") as crowd, place.server() as server:
         await crowd.ask("open", "ends", await server.ask("port"), [each.token for each in made])
         with serving(directory, f"revoking-{place.name}", "holdfast", "serve", settings=place.settings) as url:
             ids = [each.id for each in made]

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from benchmarks.sockets.child import obey
+from benchmarks.child import obey
 from tests.support.light_socket import LightSocket
 
 _AT_ONCE = 100

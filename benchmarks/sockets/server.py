@@ -21,7 +21,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from benchmarks.sockets.child import obey
+from benchmarks.child import obey
 from holdfast import SessionManager
 from holdfast.server.garbage import collect_seldom
 from holdfast.sessions.store import StoreOptions

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 # The tokens of ten thousand sessions are one line, and so are ten thousand latencies.
 _LINE = 16 * 1024 * 1024
 
@@ -37,9 +37,9 @@ class Child:
 
 @asynccontextmanager
 async def child(module: str, *arguments: str) -> AsyncIterator[Child]:
-    """A module of this package that runs `obey`, in a process of its own, until the end of the block."""
+    """A module of the benchmarks that runs `obey`, in a process of its own, until the end of the block."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"benchmarks.sockets.{module}", *arguments),
+        *(sys.executable, "-m", f"benchmarks.{module}", *arguments),
         cwd=ROOT,
         stdin=PIPE,
         stdout=PIPE,
