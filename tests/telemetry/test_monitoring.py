@@ -49,6 +49,7 @@ def test_every_metric_is_on_the_dashboard() -> None:
         "holdfast_sessions_total",  # what HTTP saw of the creates and validates
         "holdfast_sweep_duration_seconds",
         "holdfast_sweep_last_success_timestamp_seconds",
+        "holdfast_move_verified_timestamp_seconds",
     }
     assert base - {re.sub(r"_(bucket|count|sum)$", "", name) for name in shown} == left_out
 

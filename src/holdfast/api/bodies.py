@@ -177,6 +177,37 @@ class RemovedAnswer(BaseModel):
     removed: int
 
 
+class MoveAnswer(BaseModel):
+    """How the move between this server's two stores stands. Null is what nobody knows at the moment."""
+
+    model_config = _showing(
+        {
+            "serving": "sqlite",
+            "authority": "sqlite",
+            "phase": "following",
+            "waiting": False,
+            "epoch": 1,
+            "lag": 3,
+            "rows": 1042,
+            "copied": 1040,
+            "verified_at": _TIME,
+            "quarantined": 0,
+            "away": [],
+        }
+    )
+    serving: str | None = Field(description="Which store this process serves from: sqlite or postgresql.")
+    authority: str | None = Field(description="Which store accepts writes; null before any move, when both would.")
+    phase: str = Field(description="How far the move is; `none` without one, `unknown` while PostgreSQL is away.")
+    waiting: bool | None = Field(description="Whether writes wait for a decision.")
+    epoch: int | None = Field(description="Grows with every change of authority.")
+    lag: int | None = Field(description="Changes that one store has and the other not yet, counted up to 100,000.")
+    rows: int | None = Field(description="Rows of the store that has the authority, counted now and then.")
+    copied: int | None = Field(description="Rows of the other store, counted now and then.")
+    verified_at: Time | None = Field(description="When all rows were last compared and none differed.")
+    quarantined: int | None = Field(description="Rows of an application's own table that became no session.")
+    away: list[str] = Field(description="Which of the two stores did not answer.")
+
+
 class StatsAnswer(BaseModel):
     """What is cheap to know. Durations are seconds; null means no limit."""
 
@@ -187,6 +218,7 @@ class StatsAnswer(BaseModel):
             "lifetime_seconds": 86400.0,
             "idle_timeout_seconds": None,
             "max_lifetime_seconds": 2592000.0,
+            "move": None,
         }
     )
     active_sessions: int
@@ -194,6 +226,7 @@ class StatsAnswer(BaseModel):
     lifetime_seconds: float
     idle_timeout_seconds: float | None
     max_lifetime_seconds: float | None
+    move: MoveAnswer | None = Field(default=None, description="Null where there is one store.")
 
 
 class ErrorAnswer(BaseModel):

@@ -16,6 +16,7 @@ from holdfast.api.bodies import (
     session_body,
 )
 from holdfast.api.credentials import Gate, operator_scheme
+from holdfast.api.options import RouterOptions
 from holdfast.api.pages import read_page
 from holdfast.sessions.manager import MAX_PAGE, SessionManager
 from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
@@ -28,7 +29,7 @@ _MISSING: Final[dict[int | str, dict[str, Any]]] = {
 _FORBIDDEN: Final[dict[int | str, dict[str, Any]]] = {403: _MISSING[403]}
 
 
-def add_operator_routes(router: APIRouter, manager: SessionManager, gate: Gate) -> None:
+def add_operator_routes(router: APIRouter, manager: SessionManager, gate: Gate, options: RouterOptions) -> None:
     """Add them."""
 
     def operator_only(bearer: Annotated[str | None, Security(operator_scheme)]) -> None:
@@ -80,7 +81,7 @@ def add_operator_routes(router: APIRouter, manager: SessionManager, gate: Gate) 
 
     @router.get("/stats", response_model=StatsAnswer, responses=_FORBIDDEN, dependencies=operator, tags=list(_TAGS))
     async def show_stats() -> Response:
-        """How many sessions are live, the store's clock, and the policy."""
+        """How many sessions are live, the store's clock, the policy, and how a move stands."""
         policy = manager.policy
         return answer(
             {
@@ -89,6 +90,7 @@ def add_operator_routes(router: APIRouter, manager: SessionManager, gate: Gate) 
                 "lifetime_seconds": policy.lifetime.total_seconds(),
                 "idle_timeout_seconds": _seconds(policy.idle_timeout),
                 "max_lifetime_seconds": _seconds(policy.max_lifetime),
+                "move": None if options.move is None else options.move(),
             }
         )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from typing import Any
 
 from holdfast.web.cookies import CookieOptions
 from holdfast.web.origins import Origins
@@ -32,5 +33,7 @@ class RouterOptions:
     """Whose pages may change something with that cookie, besides those of this very origin."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Whose `X-Forwarded-For` is believed."""
+    move: Callable[[], dict[str, Any]] | None = None
+    """Says how a move between two stores stands, as `MoveAnswer` describes it; `None` where there is one store."""
     observe: Callable[[str], None] = _unobserved
     """Called with `created`, `validated` or `refused`, for metrics."""

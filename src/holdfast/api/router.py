@@ -38,5 +38,5 @@ def session_router(
     # Fixed paths stand before those with an id in them; ids match only as UUIDs besides.
     router.include_router(own_router(manager, gate, chosen))
     add_application_routes(router, manager, gate, chosen)
-    add_operator_routes(router, manager, gate)
+    add_operator_routes(router, manager, gate, chosen)
     return router

@@ -7,10 +7,10 @@ looks again within the step.
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, Self, TypeVar, get_args
+from typing import Any, Final, Literal, Self, TypeVar, get_args
 from uuid import UUID
 
 from holdfast.move.asking_sql import MOST_COUNTED, PostgresqlAsked, PostgresqlSaid, SqliteSaid, ask_sqlite
@@ -27,6 +27,8 @@ StoreName = Literal["sqlite", "postgresql"]
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 """All phases, in the order in which a move goes through them."""
+
+_PATIENCE_SECONDS: Final = 4.0
 
 log = logging.getLogger("holdfast.move")
 
@@ -104,17 +106,28 @@ class StatusReader:
             raise StoreUnavailable("neither store of the move answers")
         return _status(sqlite, postgresql)
 
-    async def _asked(self, name: str, asking: Awaitable[Answer]) -> Answer | None:
-        """What a store says; `None` when it does not answer."""
+    async def _asked(self, name: str, asking: Coroutine[Any, Any, Answer]) -> Answer | None:
+        """What a store says; `None` when it does not answer, or not soon."""
+        task = asyncio.create_task(asking, name="holdfast-status")
         try:
-            return await asking
-        except HoldfastError:
-            raise
-        except Exception as error:
-            if kind_of(error) in (Kind.BUG, Kind.REFUSED, Kind.DEFECT):
-                raise to_raise(error, name) from error
-            log.debug("%s could not be asked how the move stands: %s", name, type(error).__name__)
+            await asyncio.wait((task,), timeout=_PATIENCE_SECONDS)
+        finally:
+            if not task.done():
+                # A server that is silent would be waited for until its statement's time is up.
+                task.cancel()
+                await self._postgresql.close()
+                await asyncio.wait((task,))
+        if task.cancelled():
             return None
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if isinstance(error, HoldfastError) or not isinstance(error, Exception):
+            raise error
+        if kind_of(error) in (Kind.BUG, Kind.REFUSED, Kind.DEFECT):
+            raise to_raise(error, name) from error
+        log.debug("%s could not be asked how the move stands: %s", name, type(error).__name__)
+        return None
 
 
 def _status(sqlite: SqliteSaid | None, postgresql: PostgresqlSaid | None) -> MoveStatus:

@@ -12,15 +12,19 @@ from holdfast.api.credentials import Credentials
 from holdfast.api.options import RouterOptions
 from holdfast.api.router import session_router
 from holdfast.api.socket_routes import socket_routes
+from holdfast.move.following import FollowingStore
+from holdfast.move.status import StatusReader
 from holdfast.server.access import Access, LastResort
 from holdfast.server.correlation import Correlation
 from holdfast.server.docs import add_docs
 from holdfast.server.health import Readiness, alive
 from holdfast.server.lag import LoopLag
 from holdfast.server.metrics import Metrics
+from holdfast.server.moving import MoveWatch
 from holdfast.server.version import package_version
-from holdfast.sessions.errors import InvalidArgument
+from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
 from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.store import TwoStores
 from holdfast.settings import Settings
 from holdfast.sockets.guard import SocketGuard
 from holdfast.sockets.guard_options import GuardOptions
@@ -50,6 +54,10 @@ def create_app(
     metrics = Metrics(lambda: watch.ready)
     lag = LoopLag(metrics.lag)
     active = metrics.sessions(sessions, settings.count_every_seconds)
+    moving = _move_watch(settings, sessions)
+    if moving is not None:
+        watch.move = moving.brief
+        metrics.move(moving)
     guard = SocketGuard(sessions, guard_options_of(settings), metrics)
     # An application that adds a guard of its own puts it here, so that stopping drains it as well.
     guards = [guard]
@@ -60,9 +68,13 @@ def create_app(
         await watch.start()
         lag.start()
         active.start()
+        if moving is not None:
+            moving.start()
         try:
             yield
         finally:
+            if moving is not None:
+                await moving.stop()
             await active.stop()
             await lag.stop()
             await watch.stop()
@@ -94,6 +106,7 @@ def create_app(
                 origins=allowed_origins_of(settings),
                 trusted_proxies=settings.trusted_proxies,
                 observe=metrics.event,
+                move=None if moving is None else moving.whole,
             ),
         )
     )
@@ -108,6 +121,22 @@ def create_app(
     app.add_middleware(Access, metrics=metrics)
     app.add_middleware(Correlation)
     return app
+
+
+def _move_watch(settings: Settings, sessions: SessionManager) -> MoveWatch | None:
+    """What looks at the two stores that the settings name; `None` when they name one."""
+    stores = settings.stores()
+    if not isinstance(stores, TwoStores):
+        return None
+
+    def serving() -> str | None:
+        try:
+            store = sessions.store
+        except StoreUnavailable:
+            return None
+        return store.serving if isinstance(store, FollowingStore) else None
+
+    return MoveWatch(StatusReader(stores.sqlite, stores.postgresql, settings.store_options()), serving)
 
 
 def guard_options_of(settings: Settings) -> GuardOptions:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -47,6 +47,8 @@ class Readiness:
         self._first_look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._refusal: StoreRefused | None = None
+        self.move: Callable[[], dict[str, Any]] | None = None
+        """Says how a move stands, where this process has the two stores of one."""
         self.on_refused: Callable[[StoreRefused], None] | None = None
         """Told when the store must not be used from the start; whoever runs the process ends it.
 
@@ -124,8 +126,9 @@ class Readiness:
     async def show(self, _: Request) -> Response:
         """`GET /readyz`. Asks nothing: it tells what the last look found, and how ends made elsewhere arrive here."""
         ready, reason = self.ready, self.reason
+        move = {} if self.move is None else {"move": self.move()}
         return JSONResponse(
-            {"ready": ready, "reason": reason, "ends": self._manager.watches.channel},
+            {"ready": ready, "reason": reason, "ends": self._manager.watches.channel, **move},
             200 if ready else 503,
             {"Cache-Control": "no-store", **({} if ready else {"Retry-After": "1"})},
         )

@@ -8,6 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from holdfast.server.moving import MoveCollector, MoveWatch
 from holdfast.server.version import package_version
 from holdfast.sessions.manager import SessionManager
 from holdfast.telemetry.active_sessions import ActiveSessions
@@ -97,6 +98,10 @@ class Metrics:
             registry=self._registry,
         )
         gauge.set_function(lambda: float(pushed()))
+
+    def move(self, watch: MoveWatch | None) -> None:
+        """Show how a move stands, as a watch sees it; `None` only names the numbers."""
+        self._registry.register(MoveCollector(watch))
 
     def handshake_refused(self, reason: str) -> None:
         """Count a refused handshake, for one of the guard's fixed words."""

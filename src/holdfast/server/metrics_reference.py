@@ -22,7 +22,9 @@ templates) and `status`. A scrape asks no database: live sessions are counted by
 
 Kinds of joined calls: `touch` and `touch_by_id` (a validate), `create`, and on SQLite `write`, which is all three and
 every other write. Kinds of plain calls: `read`, `write`, `look` (what sockets depend on) and `tell` (other servers,
-of ends). See [how to monitor the server](../how-to/monitor.md).
+of ends). `holdfast_move_…` is there only where two stores are named.
+
+See [how to monitor the server](../how-to/monitor.md).
 
 This page is made by `python -m holdfast.server.metrics_reference`.
 
@@ -37,6 +39,7 @@ def families() -> Iterator[Metric]:
     manager = SessionManager(MemoryStore(), sweep_interval=None)
     metrics.sessions(manager, None)
     metrics.sockets(lambda: 0, lambda: False)
+    metrics.move(None)
     yield from metrics.registry.collect()
 
 
