@@ -1,7 +1,7 @@
 """A row of a legacy file in three forms: as the old application wrote it, as a native one, and back. Pure.
 
 A move compares in the native form and writes back column by column, so that what nobody changed stays as it was, byte
-for byte. What a legacy row has no place for is left out of the comparison (`as_kept`): nothing else is.
+for byte. What a legacy row has no place for is left out of the comparison: nothing else is.
 """
 
 from dataclasses import dataclass
@@ -111,8 +111,16 @@ def of_ended(
     return id, digest, previous, None, user_id, EMPTY, 0, *times, 0, ended_at, reason, told, 0
 
 
+def says_the_same(here: Row, there: Row, zone: tzinfo) -> bool:
+    """Whether a row of PostgreSQL is what is here: to the letter, or as nearly as a legacy file can say it."""
+    if here == there:
+        return True
+    nearly = as_kept(there, zone)
+    return all(ours in (theirs, kept) for ours, theirs, kept in zip(here, there, nearly, strict=True))
+
+
 def as_kept(row: Row, zone: tzinfo) -> Row:
-    """A native row as it is after it went through a legacy file: what a comparison may expect to find there.
+    """A native row as it is after it was written into a legacy file and read again.
 
     Expiries in an hour that autumn repeats become its end, other times there its second pass or its first; the version
     of the metadata becomes the one that its text has there; of an ended session only the trace is left.
@@ -127,7 +135,6 @@ def as_kept(row: Row, zone: tzinfo) -> Row:
         read = read_time(_local(value[name], zone, up=name == "expires_at"), zone, later=later)
         assert read is not None  # noqa: S101 - it was written a line ago
         value[name] = _micro(read)
-    # A token whose text is not known has no form either.
     return tuple(value.values())
 
 
@@ -146,8 +153,12 @@ def to_legacy(row: Row, zone: tzinfo) -> dict[str, Any]:
 
 def changed(there: Row, here: Row, zone: tzinfo) -> dict[str, Any]:
     """The legacy columns in which a row of PostgreSQL differs from what is here; empty when nobody changed it."""
-    wanted = as_kept(there, zone)
-    return {name: text for name, text in to_legacy(there, zone).items() if wanted[_PLACES[name]] != here[_PLACES[name]]}
+    nearly = as_kept(there, zone)
+    return {
+        name: text
+        for name, text in to_legacy(there, zone).items()
+        if here[_PLACES[name]] not in (there[_PLACES[name]], nearly[_PLACES[name]])
+    }
 
 
 def _is_foreign(beside: Beside) -> bool:

@@ -9,11 +9,12 @@ any other one.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
+from holdfast.move.clocks import WritersClock
 from holdfast.move.rows import SHAPES, Images, Key, Row, Shape
 from holdfast.move.state import LeaseHeld, MoveRefused, Reached, SqliteState
 from holdfast.sessions.clock import Clock
@@ -69,7 +70,9 @@ class SqliteSide(Writer):
             if row is None:
                 raise MoveRefused(f"{self._where} has lost the row of its move; restore a backup")
             move, capture, token, flips = row
-            found = self._all("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'holdfast_move_%'")
+            found = self._all(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 14) = 'holdfast_move_'"
+            )
             whole = {name for (name,) in found} == set(self._triggers()) and self._is_ready()
             return SqliteState(authority, store, UUID(move), UUID(capture), token, flips, self._head(), whole=whole)
 
@@ -122,13 +125,31 @@ class SqliteSide(Writer):
         with self._reading():
             return self._count(shape, key)
 
-    def seen(self, theirs: Images) -> Images:
-        """Images of PostgreSQL as they would be here: what a form has no place for is no difference."""
+    def seen(self, theirs: Images, ours: Images) -> Images:
+        """Images of PostgreSQL for a comparison with those of here: what a form has no place for is no difference."""
         return theirs
 
-    def seen_row(self, shape: Shape, row: Row) -> Row:
+    def seen_row(self, shape: Shape, theirs: Row, ours: Row | None) -> Row:
         """One of them."""
-        return row
+        return theirs
+
+    def clocks(self) -> Sequence[WritersClock]:
+        """What the writes of an old application say of its clock. There is none beside a native file."""
+        return ()
+
+    def quarantined_live(self) -> int:
+        """How many rows by which somebody may be logged in are no sessions, and stay behind."""
+        return 0
+
+    def written_by_others(self) -> timedelta | None:
+        """How long ago an old application last wrote during this move; `None` when it has not, or cannot any more."""
+        return None
+
+    def retire(self, token: int) -> None:
+        """Refuse the old application's writes from now on, and take our own."""
+        raise MoveRefused(
+            "this file has Holdfast's own form, which no old application writes; there is nothing to seal"
+        )
 
     # Stepping
 
@@ -147,7 +168,8 @@ class SqliteSide(Writer):
             self._run(
                 "CREATE TABLE IF NOT EXISTS holdfast_move (id INTEGER PRIMARY KEY CHECK (id = 1), move TEXT NOT NULL, "
                 "capture TEXT NOT NULL, token INTEGER NOT NULL, flips INTEGER NOT NULL DEFAULT 0, "
-                "sealed INTEGER NOT NULL DEFAULT 0, applying INTEGER NOT NULL DEFAULT 0)"
+                "sealed INTEGER NOT NULL DEFAULT 0, applying INTEGER NOT NULL DEFAULT 0, "
+                "ours INTEGER NOT NULL DEFAULT 0)"
             )
             self._run(
                 "CREATE TABLE IF NOT EXISTS holdfast_move_log "
@@ -209,6 +231,7 @@ class SqliteSide(Writer):
             at = None if hooks_expected_at is None else microseconds(hooks_expected_at - EPOCH)
             self._run("UPDATE holdfast_control SET hooks_expected_at = ? WHERE id = 1", at)
             self._run("UPDATE holdfast_move SET sealed = 0 WHERE id = 1")
+            self._admit()
 
     def remove(self, token: int) -> None:
         """Take out all that the move put in."""
@@ -291,6 +314,9 @@ class SqliteSide(Writer):
     def _gather_all(self) -> None:
         """Let the log tell all that was written."""
 
+    def _admit(self) -> None:
+        """Let those write again whom the move has shut out."""
+
     def _leave(self) -> None:
         """Take out what else the move put in."""
 
@@ -351,7 +377,7 @@ class SqliteSide(Writer):
 
 def _native_triggers() -> dict[str, str]:
     """All triggers by name."""
-    made = {}
+    made: dict[str, str] = {}
     for table, shape in SHAPES.items():
         for event in EVENTS:
             made |= capture_trigger(table, event, shape.table, shape.key) | seal_trigger(table, event)

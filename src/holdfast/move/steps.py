@@ -129,7 +129,7 @@ class Steps:
             await step.advanced(changes.cursor)
             found = await step.images(others)
         self.moved += changes.images.size
-        return changes.complete, changes.others.differ(self._sqlite.seen(found))
+        return changes.complete, changes.others.differ(self._sqlite.seen(found, changes.others))
 
     async def _flip(self, token: int) -> str:
         await in_thread(self._sqlite.flip, token)
@@ -185,7 +185,7 @@ class Steps:
             for start in range(0, len(all_keys), self._rows):
                 some = {table: all_keys[start : start + self._rows]}
                 ours = await in_thread(self._sqlite.images, some)
-                theirs = self._sqlite.seen(await self._postgresql.images(some))
+                theirs = self._sqlite.seen(await self._postgresql.images(some), ours)
                 if any(ours.differ(theirs).values()):
                     return True
         return await in_thread(self._sqlite.counts) != await self._postgresql.counts()
@@ -207,7 +207,7 @@ class Steps:
         async with self._postgresql.step("consume", token, "switched", "returning") as step:
             await step.consumed(changes.entries)
         self.moved += changes.images.size
-        return changes.complete, self._sqlite.seen(changes.others).differ(found)
+        return changes.complete, self._sqlite.seen(changes.others, found).differ(found)
 
     async def _give_back(self, token: int) -> str:
         async with self._postgresql.step("give back", token, "returning") as step:

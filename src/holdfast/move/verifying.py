@@ -59,6 +59,7 @@ async def _chunk(
     ours = await in_thread(sqlite.chunk, shape, after, limit)
     # The last chunk has no end: what PostgreSQL has beyond it is too much.
     to = ours[-1][0] if len(ours) == limit else None
-    theirs = {row[0]: sqlite.seen_row(shape, row) for row in await postgresql.chunk(shape, after, to)}
     mine = {row[0]: row for row in ours}
+    found = await postgresql.chunk(shape, after, to)
+    theirs = {row[0]: sqlite.seen_row(shape, row, mine.get(row[0])) for row in found}
     return to, len(ours), [key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)]

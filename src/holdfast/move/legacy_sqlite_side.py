@@ -1,0 +1,497 @@
+"""The SQLite half of a move whose file has the legacy form, with the old application perhaps still writing.
+
+What differs from a native file: `sessions` is the old application's table, so a session is put together from its row
+and from what Holdfast keeps beside it, and taken apart again; and a row that was written is known to the log only after
+its note was gathered, which gives new rows their ids and keeps the originals of odd ones (`holdfast_imported`).
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta, tzinfo
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from holdfast.legacy import statements
+from holdfast.legacy.adoption import CHUNK, Adoption
+from holdfast.legacy.beside import BUSY_MILLISECONDS, BesideOthers
+from holdfast.legacy.originals import digest_of_row
+from holdfast.legacy.reading import Reader, as_text
+from holdfast.legacy.rows import LegacyRow, OnBadExpiry
+from holdfast.legacy.tables import install
+from holdfast.legacy.walking import rows_after, strange_rows
+from holdfast.move.clocks import WritersClock, lead_of
+from holdfast.move.legacy_rows import Beside, changed, judge, of_ended, says_the_same, to_legacy, to_native
+from holdfast.move.legacy_sqlite_objects import DROPPED, TABLES, last_seal, own_triggers, triggers
+from holdfast.move.rows import IMPORTED, SESSIONS, Images, Key, Row, Shape
+from holdfast.move.sqlite_side import SqliteSide
+from holdfast.move.state import LeaseHeld, MoveRefused, Reached, SqliteState
+from holdfast.sql.tables import instant
+from holdfast.sql.writer import identity
+
+Answer = TypeVar("Answer")
+
+_NEWS: Final = 500
+_NAMES: Final = ", ".join(LegacyRow._fields)
+_OF_IDS: Final = (
+    "SELECT i.session_id, i.id, i.digest, i.previous_digest, i.replaced_at, o.read_at, "
+    + ", ".join(f"s.{name}" for name in LegacyRow._fields)
+    + " FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "
+    "LEFT JOIN holdfast_imported o ON o.session_key = i.session_id"
+)
+_OF_ENDED: Final = "SELECT id, digest, previous_digest, user_id, ended_at, end_reason, notified_at FROM holdfast_ended"
+# A key that the driver gave as bytes is a blob, or a text that is not UTF-8.
+_IS_KEY: Final = "({0} IS ?1 OR (typeof(?1) = 'blob' AND {0} = CAST(?1 AS TEXT)))"
+
+
+class LegacySide(BesideOthers, SqliteSide):
+    """The file. One task of a mover uses it, one call at a time."""
+
+    def __init__(self, path: Path, reached: Reached, zone: tzinfo, on_bad_expiry: OnBadExpiry = "quarantine") -> None:
+        """Prepare it; `open` connects. The zone is the one whose local times the old application writes."""
+        super().__init__(path, reached)
+        self._zone = zone
+        self._reader = Reader(zone)
+        self._on_bad_expiry = on_bad_expiry
+        self._file: tuple[int, int] | None = None
+        self._adoption: Adoption
+        self.kept: Mapping[bytes, str] = {}
+        """Tokens by digest, of sessions made after the cut-over, where PostgreSQL was told to keep them."""
+
+    def open(self) -> None:
+        """Connect; give the file what Holdfast has beside a legacy table, if it is missing."""
+        self._open_lock()
+        self._driver = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_MILLISECONDS / 1000
+        )
+        self._file = identity(self._path)
+        self._driver.text_factory = as_text
+        self._driver.execute("PRAGMA synchronous = FULL")
+        self._driver.execute("PRAGMA mmap_size = 0").fetchall()
+        self._adoption = Adoption(self._driver)
+        if statements.held(self._driver).authority == "here":
+            self._alone_with(lambda: install(self._driver))
+
+    def close(self) -> None:
+        """Let go of the file. Safe to repeat."""
+        if self._file is not None:
+            self._file = None
+            self._driver.close()
+        self.let_go_of_lock()
+
+    def refuse_replaced(self) -> None:
+        """See `FileWriter`."""
+        if identity(self._path) != self._file:
+            raise MoveRefused(
+                f"{self._where} was replaced or deleted while it was open; stop all processes that use it, put the "
+                "right file in place and start again"
+            )
+
+    def _committed(self) -> None:
+        """Nothing: the file's log is the old application's affair too."""
+
+    def look(self) -> SqliteState:
+        """See `SqliteSide`. What was written counts from when it was gathered."""
+        moving = statements.is_moving(self._driver) and statements.held(self._driver).authority == "here"
+        if moving and self._has_news():
+            with self._stepping("gather", None):
+                self._gather()
+        return super().look()
+
+    def clocks(self) -> list[WritersClock]:
+        """See `SqliteSide`."""
+        with self._reading():
+            found = self._all("SELECT lead, writes, seen_at FROM holdfast_move_clocks ORDER BY lead")
+        return [WritersClock(lead, writes, instant(seen_at)) for lead, writes, seen_at in found]
+
+    def quarantined_live(self) -> int:
+        """See `SqliteSide`."""
+        with self._reading():
+            count: int = self._all("SELECT count(*) FROM holdfast_imported WHERE session_id IS NULL AND live")[0][0]
+            return count
+
+    def written_by_others(self) -> timedelta | None:
+        """See `SqliteSide`."""
+        with self._reading():
+            retired, wrote_at = self._all("SELECT retired, wrote_at FROM holdfast_move_legacy")[0]
+            ago = self._now() - wrote_at if wrote_at is not None and not retired else None
+        return None if ago is None else timedelta(microseconds=max(0, ago))
+
+    def retire(self, token: int) -> None:
+        """See `SqliteSide`."""
+        with self._stepping("retire", token):
+            self._run("UPDATE holdfast_move_legacy SET retired = 1 WHERE id = 1")
+
+    # What a session is here
+
+    def seen(self, theirs: Images, ours: Images) -> Images:
+        """See `SqliteSide`."""
+        here = ours.rows[SESSIONS.table]
+        rows = {key: self.seen_row(SESSIONS, row, here.get(key)) for key, row in theirs.rows[SESSIONS.table].items()}
+        return Images(theirs.rows | {SESSIONS.table: rows}, theirs.gone)
+
+    def seen_row(self, shape: Shape, theirs: Row, ours: Row | None) -> Row:
+        """See `SqliteSide`."""
+        if shape is not SESSIONS or ours is None:
+            return theirs
+        return ours if says_the_same(ours, theirs, self._zone) else theirs
+
+    def _native(self, values: Sequence[Any]) -> Row | None:
+        beside, read_at, row = Beside(*values[:5]), values[5], LegacyRow(*values[6:])
+        return to_native(beside, row, self._zone, read_at, self._on_bad_expiry)
+
+    def _chunk(self, shape: Shape, after: Key | None, limit: int) -> list[Row]:
+        if shape is not SESSIONS:
+            return super()._chunk(shape, after, limit)
+        place, rows = after or "", list[Row]()
+        while len(rows) < limit:
+            ids = self._all(f"{_OF_IDS} WHERE i.id > ? ORDER BY i.id LIMIT ?", place, limit)
+            ended = self._all(f"{_OF_ENDED} WHERE id > ? ORDER BY id LIMIT ?", place, limit)
+            if not ids and not ended:
+                break
+            # Up to where both are known.
+            ends = [found[-1][at] for found, at in ((ids, 1), (ended, 0)) if len(found) == limit]
+            bound = min(ends) if ends else None
+            native = [self._native(each) for each in ids if bound is None or each[1] <= bound]
+            found = [row for row in native if row is not None]
+            found += [of_ended(*each) for each in ended if bound is None or each[0] <= bound]
+            rows += sorted(found, key=lambda row: str(row[0]))
+            if bound is None:
+                break
+            place = bound
+        return rows[:limit]
+
+    def _rows_of(self, shape: Shape, keys: Sequence[Key]) -> list[Row]:
+        if shape is not SESSIONS:
+            return super()._rows_of(shape, keys)
+        marks = ", ".join("?" * len(keys))
+        native = [self._native(each) for each in self._all(f"{_OF_IDS} WHERE i.id IN ({marks})", *keys)]
+        ended = [of_ended(*each) for each in self._all(f"{_OF_ENDED} WHERE id IN ({marks})", *keys)]
+        return [row for row in native if row is not None] + ended
+
+    def _count(self, shape: Shape, to: Key | None = None) -> int:
+        """See `SqliteSide`. Every id has its row, or its note waits to be gathered."""
+        if shape is not SESSIONS:
+            return super()._count(shape, to)
+        up_to, values = ("", ()) if to is None else (" WHERE id <= ?", (to,))
+        ids: int = self._all(f"SELECT count(*) FROM holdfast_ids{up_to}", *values)[0][0]
+        ended: int = self._all(f"SELECT count(*) FROM holdfast_ended{up_to}", *values)[0][0]
+        odd: int = self._all(
+            "SELECT count(*) FROM holdfast_imported o JOIN holdfast_ids i ON i.session_id = o.session_key "
+            f"{up_to or 'WHERE true'} AND o.session_id IS NULL",
+            *values,
+        )[0][0]
+        return ids + ended - odd
+
+    # Capture
+
+    def _triggers(self) -> dict[str, str]:
+        return triggers()
+
+    def _is_ready(self) -> bool:
+        own = self._all("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'holdfast%row'")
+        # Read in another zone, every time means another instant: then all is to be copied anew.
+        walked = self._one("SELECT walked IS NULL AND reading = ? FROM holdfast_move_legacy WHERE id = 1", self._way)
+        return {name for (name,) in own} >= set(own_triggers()) and walked == (1,)
+
+    def _prepare(self, move: UUID, token: int) -> None:
+        """Give every row its id, and make what the triggers write into. Rows are looked at anew after this."""
+        self._alone_with(lambda: self._anew(move, token))
+        after: bytes | None = None if self._one("SELECT adopted FROM holdfast_control") == (1,) else b""
+        while after is not None:
+            after = self._alone_with(partial(self._adoption.walk, after))
+        while self._adoption.backlog() > CHUNK:
+            self._alone_with(self._adopt)
+
+    def _anew(self, move: UUID, token: int) -> None:
+        if self._one("SELECT 1 FROM sqlite_master WHERE name = 'holdfast_move'") is not None:
+            row = self._one("SELECT move, token FROM holdfast_move WHERE id = 1")
+            if row is not None and (row[0] != str(move) or row[1] > token):
+                raise LeaseHeld("another process took the move over")
+        if install(self._driver):
+            # Rows may have come and gone unnoticed.
+            self._run(statements.EVERY_ROW)
+            self._run(statements.ORPHANS)
+        for statement in TABLES:
+            self._run(statement)
+        self._run(
+            "INSERT INTO holdfast_move_legacy (id, walked, reading) VALUES (1, x'', ?) "
+            "ON CONFLICT (id) DO UPDATE SET walked = x'', reading = excluded.reading",
+            self._way,
+        )
+        self._run("DELETE FROM holdfast_imported")
+
+    def _installed(self, token: int) -> None:
+        """Look at every row for odd ones, a chunk at a time: what is written meanwhile has its note."""
+        more = True
+        while more:
+            with self._stepping("walk", token):
+                more = self._walk()
+
+    def _walk(self) -> bool:
+        (place,) = self._one("SELECT walked FROM holdfast_move_legacy WHERE id = 1") or (None,)
+        if place is None:
+            return False
+        while self._adopt():
+            pass
+        now = self._now()
+        rows = strange_rows(self._driver) if place == b"" else []
+        some, place = rows_after(self._driver, place)
+        for row in [*rows, *some]:
+            self._note(row, now)
+        self._run("UPDATE holdfast_move_legacy SET walked = ? WHERE id = 1", place)
+        return place is not None
+
+    @contextmanager
+    def _gathering(self) -> Iterator[None]:
+        """See `SqliteSide`. What is read belongs to the log as it is once all notes are gathered: hence the lock."""
+        if self._one("SELECT 1 FROM holdfast_control WHERE authority = 'here'") is None:
+            with self._reading():
+                yield
+            return
+        with self._stepping("gather", None):
+            self._gather()
+            yield
+
+    def _has_news(self) -> bool:
+        return self._one("SELECT 1 FROM holdfast_move_news LIMIT 1") is not None or self._adoption.backlog() > 0
+
+    def _gather_all(self) -> None:
+        while self._has_news():
+            self._gather()
+
+    def _gather(self) -> None:
+        """Take up some of what was noted: ids for new rows, traces of those that went, originals, the log."""
+        while self._adopt():
+            pass
+        now = self._now()
+        news = self._all(
+            "SELECT seq, session_id, at, activity, ours FROM holdfast_move_news ORDER BY seq LIMIT ?", _NEWS
+        )
+        for key in {(type(each[1]), each[1]): each[1] for each in news}.values():
+            self._run(f"DELETE FROM holdfast_imported WHERE {_IS_KEY.format('session_key')}", key)
+            for row in self._all(f"SELECT {_NAMES} FROM sessions WHERE {_IS_KEY.format('session_id')}", key):
+                self._note(LegacyRow._make(row), now)
+            if isinstance(key, str):
+                self._run(
+                    "INSERT INTO holdfast_move_log (shape, key) SELECT 'sessions', id FROM holdfast_ids "
+                    "WHERE session_id = ?",
+                    key,
+                )
+        self._measure(news)
+        if news:
+            self._run("DELETE FROM holdfast_move_news WHERE seq <= ?", news[-1][0])
+
+    def _adopt(self) -> bool:
+        """Take up a chunk of what the old application made and deleted; whether there may be more."""
+        now = self._now()
+        return self._adoption.drain(now, self._reader.has_expired(instant(now)))
+
+    def _note(self, row: LegacyRow, now: int) -> None:
+        """Keep the original of a row that is odd, and of no other."""
+        key, id, over = row.session_id, None, False
+        if isinstance(key, str):
+            known = self._one(statements.ID_OF, key)
+            id = None if known is None else known[0]
+            over = known is None and self._one(statements.IS_REFUSED, digest_of_row(row)) is not None
+        at = instant(now)
+        judged = judge(row, self._zone, at, over=over, on_bad_expiry=self._on_bad_expiry)
+        if judged.remarks:
+            self._run(
+                "INSERT OR REPLACE INTO holdfast_imported (digest, session_id, user_id, remarks, live, original, "
+                "session_key, read_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                *judged.note(id, at),
+                key,
+                now,
+            )
+
+    def _measure(self, news: Sequence[Any]) -> None:
+        """Note what the old application's writes say of its clock, and when it wrote."""
+        for _, _, at, activity, ours in news:
+            if ours:
+                continue
+            self._run(
+                "UPDATE holdfast_move_legacy SET wrote_at = max(coalesce(wrote_at, 0), ?) WHERE id = 1", int(at * 1e6)
+            )
+            measured = lead_of(activity, at)
+            if measured is not None:
+                self._run(
+                    "INSERT INTO holdfast_move_clocks VALUES (?, 1, ?) ON CONFLICT (lead) DO UPDATE SET "
+                    "writes = writes + 1, seen_at = excluded.seen_at",
+                    measured,
+                    int(at * 1e6),
+                )
+
+    # Back
+
+    def _apply(self, images: Images) -> None:
+        super()._apply(images)
+        # The file takes no writes but ours: these notes are of the rows that were just written.
+        self._run("DELETE FROM holdfast_new")
+        self._run("DELETE FROM holdfast_gone")
+
+    def _put(self, shape: Shape, rows: Sequence[Row]) -> None:
+        if shape is IMPORTED:
+            for row in rows:
+                self._forget_erased(row)
+        if shape is not SESSIONS:
+            super()._put(shape, rows)
+            return
+        now = self._now()
+        for row in rows:
+            if row[list(SESSIONS.forms).index("ended_at")] is None:
+                self._put_live(row, now)
+            else:
+                self._put_ended(row)
+
+    def _delete(self, shape: Shape, keys: Sequence[Key]) -> None:
+        if shape is not SESSIONS:
+            super()._delete(shape, keys)
+            return
+        for id in keys:
+            self._take_away(id)
+            self._run("DELETE FROM holdfast_ended WHERE id = ?", id)
+
+    def _take_away(self, id: Key) -> None:
+        self._run("DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM holdfast_ids WHERE id = ?)", id)
+        self._run("DELETE FROM holdfast_ids WHERE id = ?", id)
+
+    def _put_ended(self, row: Row) -> None:
+        value = dict(zip(SESSIONS.forms, row, strict=True))
+        self._take_away(value["id"])
+        names = ("id", "digest", "previous_digest", "user_id", "ended_at", "end_reason", "notified_at")
+        self._run(
+            f"INSERT OR REPLACE INTO holdfast_ended ({', '.join(names)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(value[name] for name in names),
+        )
+
+    def _put_live(self, row: Row, now: int) -> None:
+        value = dict(zip(SESSIONS.forms, row, strict=True))
+        beside = (value["digest"], value["previous_digest"], value["replaced_at"])
+        known = self._one(
+            "SELECT session_id, digest, previous_digest, replaced_at FROM holdfast_ids WHERE id = ?", value["id"]
+        )
+        if known is None:
+            key = self._key_for(value["digest"])
+            self._run("DELETE FROM holdfast_ended WHERE id = ?", value["id"])
+            columns = {"session_id": key} | to_legacy(row, self._zone)
+            self._run(
+                f"INSERT INTO sessions ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                *columns.values(),
+            )
+            self._run(
+                "INSERT INTO holdfast_ids (session_id, id, digest, previous_digest, replaced_at, user_id, odd) "
+                "VALUES (?, ?, ?, ?, ?, ?, 0)",
+                *(key, value["id"], *beside, value["user_id"]),
+            )
+            return
+        key = known[0]
+        if known[1:] != beside:
+            key = known[0] if known[1] == value["digest"] else self._key_for(value["digest"])
+            self._run("UPDATE sessions SET session_id = ? WHERE session_id = ?", key, known[0])
+            self._run("UPDATE holdfast_imported SET session_key = ? WHERE session_key = ?", key, known[0])
+            self._run(
+                "UPDATE holdfast_ids SET session_id = ?, digest = ?, previous_digest = ?, replaced_at = ? WHERE id = ?",
+                *(key, *beside, value["id"]),
+            )
+        self._write_changes(row, key, now)
+
+    def _write_changes(self, row: Row, key: str, now: int) -> None:
+        """Write the columns that differ, until the row means what PostgreSQL's does: one may stand in for another."""
+        self._run("UPDATE holdfast_imported SET read_at = ? WHERE session_key = ?", now, key)
+        for _ in LegacyRow._fields:
+            here = next(iter(self._rows_of(SESSIONS, [row[0]])), None)
+            columns = to_legacy(row, self._zone) if here is None else changed(row, here, self._zone)
+            if not columns:
+                return
+            names = ", ".join(f"{name} = ?" for name in columns)
+            self._run(f"UPDATE sessions SET {names} WHERE session_id = ?", *columns.values(), key)
+            if "user_id" in columns:
+                self._run(statements.SET_USER, columns["user_id"], 0, key)
+
+    def _key_for(self, digest: bytes) -> str:
+        """The token of a digest; where nobody kept it, a key that opens nothing to anybody who has not read the file.
+
+        Holdfast finds the session by its digest all the same. To the old application it is lost.
+        """
+        kept = self.kept.get(digest)
+        return kept if kept is not None else f"holdfast-{secrets.token_hex(32)}"
+
+    def _forget_erased(self, row: Row) -> None:
+        """Delete the legacy rows of a quarantined one's user who was erased: its original is gone over there."""
+        digest, id, original = row[0], row[1], row[5]
+        if id is not None or original is not None:
+            return
+        known = self._one("SELECT user_id FROM holdfast_imported WHERE digest = ? AND user_id IS NOT NULL", digest)
+        if known is not None:
+            self._run(
+                "DELETE FROM sessions WHERE user_id = ? AND NOT EXISTS "
+                "(SELECT 1 FROM holdfast_ids i WHERE i.session_id = sessions.session_id)",
+                known[0],
+            )
+
+    # The end
+
+    def _admit(self) -> None:
+        """See `SqliteSide`. The old application may write again too."""
+        self._run("UPDATE holdfast_move_legacy SET retired = 0 WHERE id = 1")
+
+    def _leave(self) -> None:
+        if statements.held(self._driver).authority == "there":
+            self._erase()
+        for table in DROPPED:
+            self._run(f"DROP TABLE IF EXISTS {table}")
+
+    def remove(self, token: int) -> None:
+        """See `SqliteSide`. After a move that is completed no token is left in the file, nor in what it has freed."""
+        self._driver.execute("PRAGMA secure_delete = ON").fetchall()
+        erasing = statements.held(self._driver).authority == "there"
+        super().remove(token)
+        if erasing:
+            # Best effort: somebody may have the file open. What was deleted above was overwritten in any case.
+            with suppress(sqlite3.Error), closing(self._driver.cursor()) as cursor:
+                cursor.execute("VACUUM")
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _erase(self) -> None:
+        """Delete what holds tokens in clear, and refuse the old application for good."""
+        for name in own_triggers():
+            self._run(f"DROP TRIGGER IF EXISTS {name}")
+        for table in (
+            "sessions",
+            "holdfast_ids",
+            "holdfast_ended",
+            "holdfast_tickets",
+            "holdfast_new",
+            "holdfast_gone",
+        ):
+            self._run(f"DELETE FROM {table}")
+        for name, text in last_seal().items():
+            self._run(f"DROP TRIGGER IF EXISTS {name}")
+            self._run(text)
+
+    # Helpers
+
+    def _now(self) -> int:
+        micro: int = self._all(statements.NOW)[0][0]
+        return micro
+
+    @property
+    def _way(self) -> str:
+        """How the rows are read."""
+        return f"{self._zone} {self._on_bad_expiry}"
+
+    def _alone_with(self, work: Callable[[], Answer]) -> Answer:
+        """The answer of some work in a transaction of its own."""
+        with self._turn():
+            self._statement("BEGIN IMMEDIATE")
+            try:
+                answer = work()
+                self._run("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+            return answer

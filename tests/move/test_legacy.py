@@ -1,0 +1,112 @@
+"""A legacy file is moved, and moved back: nobody is logged out, and what nobody touched stays as it was."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import SessionManager
+from holdfast.legacy.zone import zone_named
+from holdfast.move.odd_rows import list_odd
+from tests.conftest import MigratedDatabases
+from tests.legacy.conftest import berlin
+from tests.legacy.old_application import OldSessionManager, legacy_file
+from tests.move.legacy_place import ZONE, LegacyPlace, fill
+
+__all__ = ["berlin"]
+pytestmark = pytest.mark.usefixtures("berlin")
+
+
+@pytest.fixture(params=["delete", "wal"])
+def place(tmp_path: Path, migrated_database: MigratedDatabases, request: pytest.FixtureRequest) -> LegacyPlace:
+    """A legacy file in either journal mode, and a database."""
+    return LegacyPlace(legacy_file(tmp_path / "sessions.db", request.param), migrated_database(None))
+
+
+async def meant(manager: SessionManager, tokens: Iterable[str]) -> dict[str, tuple[Any, ...] | None]:
+    """What each token opens. Not the past times: one that is yet to come is taken for the time of the look."""
+    found = {token: await manager.get_session(token) for token in tokens}
+    return {
+        token: None if each is None else (each.id, each.user_id, each.metadata, each.expires_at, each.request_count)
+        for token, each in found.items()
+    }
+
+
+async def test_odd_rows_stay_logged_in_there_and_back(place: LegacyPlace) -> None:
+    """Move 29, 35: every odd row is listed, live ones stay logged in, and after a round trip all bytes are the same."""
+    tokens = fill(place.path)
+    [(rows,)] = place.in_sqlite("SELECT count(*) FROM sessions")
+    before = place.bytes_of_rows()
+    found = list_odd(place.path, zone_named(ZONE))
+    assert found is not None
+    assert found.exact + found.repaired + found.quarantined == found.rows == rows
+    assert len(found.odd) == found.repaired + found.quarantined
+    assert min(found.exact, found.repaired, found.quarantined, found.quarantined_live) > 3
+    assert not [
+        each for token in tokens for each in found.odd if len(token) > 5 and token in json.dumps(each.as_json())
+    ]
+    async with place.following() as manager, place.mover() as mover:
+        said = await meant(manager, tokens)
+        assert {token for token, each in said.items() if each is not None} == {t for t, live in tokens.items() if live}
+        await mover.start()
+        assert (await mover.verify()).clean
+        await mover.cut_over()
+        assert await meant(manager, tokens) == said
+        imported = await place.in_postgresql(
+            "SELECT count(*) FILTER (WHERE session_id IS NULL) AS quarantined, "
+            "count(*) FILTER (WHERE session_id IS NOT NULL) AS repaired FROM holdfast_imported"
+        )
+        assert tuple(imported[0]) == (found.quarantined, found.repaired)
+        assert place.bytes_of_rows() == before
+        await mover.roll_back()
+        assert place.bytes_of_rows() == before
+        assert await meant(manager, tokens) == said
+
+
+async def test_what_is_changed_over_there_comes_back(place: LegacyPlace) -> None:
+    """Move: after a roll-back the old application sees what was touched, ended and rotated, and no more."""
+    old = OldSessionManager(place.path)
+    tokens = [old.create_session(f"u{number}", {"n": number}) for number in range(8)]
+    odd = "session-odd"
+    place.in_sqlite(
+        "INSERT INTO sessions SELECT ?, user_id, '{not json', created_at, replace(expires_at, ' ', 'T'), "
+        "last_activity, 'many' FROM sessions WHERE session_id = ?",
+        odd,
+        tokens[0],
+    )
+    before = place.bytes_of_rows()
+    async with place.following() as manager, place.mover() as mover:
+        await mover.start()
+        await mover.cut_over()
+        assert await manager.validate_session(tokens[0]) is not None
+        assert await manager.validate_session(odd) is not None
+        assert await manager.delete_session(tokens[1])
+        assert await manager.update_metadata(tokens[2], {"more": "é"}) is not None
+        assert await manager.extend_session(tokens[3], 100) is not None
+        rotated = await manager.rotate_session(tokens[4])
+        assert rotated is not None
+        new = await manager.create_session("u9", {"since": "then"})
+        assert await manager.erase_user("u5")
+        assert (await mover.verify()).clean
+        await mover.roll_back()
+        assert (await mover.verify()).clean
+        for token in (rotated.token, new.token, tokens[0], tokens[6], odd):
+            assert await manager.validate_session(token) is not None
+        assert await manager.why_ended(tokens[1]) == "revoked"
+        assert await manager.why_ended(tokens[4]) == "replaced"
+    after = place.bytes_of_rows()
+    key = ("text", tokens[7].encode().hex().upper())
+    assert after[key] == before[key]
+    assert old.get_session(tokens[0])[6] == 2  # type: ignore[index]
+    assert old.get_session(tokens[1]) is None
+    assert json.loads(old.get_session(tokens[2])[2]) == {"n": 2, "more": "é"}  # type: ignore[index]
+    assert old.get_session(tokens[4]) is None
+    assert old.get_session(tokens[5]) is None
+    metadata, count, expires = place.in_sqlite(
+        "SELECT metadata, request_count, expires_at FROM sessions WHERE session_id = ?", odd
+    )[0]
+    assert metadata == "{not json"
+    assert count == 2
+    assert "T" in expires
