@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import COMMAND, environment
+from tests.support.admin import execute
+from tests.support.fixtures import DatabaseFactory
 from tests.support.polling import until
 from tests.support.processes import alive, children
 
@@ -93,3 +95,26 @@ def test_a_folder_in_use_is_refused(temporary: Path, tmp_path: Path) -> None:
     process = start(temporary, tmp_path, "--keep", str(tmp_path))
     assert process.wait(60) == 2
     assert "not an empty folder" in process.communicate()[1]
+
+
+@pytest.mark.soak
+def test_a_database_that_is_given_stays_as_it_was(
+    temporary: Path, tmp_path: Path, postgres_database: DatabaseFactory
+) -> None:
+    """Demo: with `--postgres` it uses a schema of its own, and drops it even when it is killed."""
+    address = postgres_database()
+
+    def schemas() -> list[list[str]]:
+        return execute(address, "SELECT nspname::text FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1")
+
+    before = schemas()
+    process = start(temporary, tmp_path, "--clients", "4", "--seconds", "1", "--postgres", address)
+    _, told = process.communicate(timeout=100)
+    assert process.returncode == 0, told
+    assert schemas() == before
+    process = start(temporary, tmp_path, "--clients", "4", "--postgres", address)
+    until(lambda: any(temporary.rglob("client-001.jsonl")), what="clients are there", deadline=60)
+    assert schemas() != before
+    process.kill()
+    process.communicate()
+    until(lambda: schemas() == before, what="the schema is gone", deadline=30)
