@@ -61,7 +61,12 @@ def fill(path: Path) -> dict[str, bool]:
         def write(row: dict[str, Any]) -> None:
             connection.execute(f"INSERT INTO sessions VALUES ({','.join('?' * 7)})", [row[name] for name in COLUMNS])
 
-        plain = {"user_id": "u1", "metadata": '{"b": 1, "a": [1.5]}', "created_at": begun, "expires_at": later}
+        plain: dict[str, Any] = {
+            "user_id": "u1",
+            "metadata": '{"b": 1, "a": [1.5]}',
+            "created_at": begun,
+            "expires_at": later,
+        }
         plain |= {"last_activity": begun, "request_count": 3}
         for number, kind in enumerate(KINDS):
             row = {"session_id": f"session-{number}", **plain, **kind.changes}

@@ -1,7 +1,10 @@
 """A legacy file is moved, and moved back: nobody is logged out, and what nobody touched stays as it was."""
 
+import asyncio
 import json
+import sqlite3
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,14 @@ import pytest
 
 from holdfast import SessionManager
 from holdfast.legacy.zone import zone_named
+from holdfast.move.conditions import Wishes
+from holdfast.move.mover import Mover
 from holdfast.move.odd_rows import list_odd
+from holdfast.move.state import MoveRefused
 from tests.conftest import MigratedDatabases
 from tests.legacy.conftest import berlin
 from tests.legacy.old_application import OldSessionManager, legacy_file
+from tests.legacy.test_beside import result, start
 from tests.move.legacy_place import ZONE, LegacyPlace, fill
 
 __all__ = ["berlin"]
@@ -47,7 +54,8 @@ async def test_odd_rows_stay_logged_in_there_and_back(place: LegacyPlace) -> Non
     assert not [
         each for token in tokens for each in found.odd if len(token) > 5 and token in json.dumps(each.as_json())
     ]
-    async with place.following() as manager, place.mover() as mover:
+    wishes = Wishes(accept_quarantined=found.quarantined_live)
+    async with place.following() as manager, place.mover(wishes=wishes) as mover:
         said = await meant(manager, tokens)
         assert {token for token, each in said.items() if each is not None} == {t for t, live in tokens.items() if live}
         await mover.start()
@@ -110,3 +118,78 @@ async def test_what_is_changed_over_there_comes_back(place: LegacyPlace) -> None
     assert metadata == "{not json"
     assert count == 2
     assert "T" in expires
+
+
+async def test_the_old_application_writes_until_it_is_sealed_out(place: LegacyPlace) -> None:
+    """Move 9, 16: what its processes wrote through start and copy is there; then the file refuses them in words."""
+    old = OldSessionManager(place.path)
+    shared = [old.create_session(f"u{number}") for number in range(20)]
+    processes = [await start(place.path, shared, seed) for seed in range(2)]
+    async with place.following() as manager, place.mover(wishes=Wishes(quiet=timedelta(seconds=0.5))) as mover:
+        await mover.start()
+        with pytest.raises(MoveRefused, match="old application wrote"):
+            await mover.cut_over()
+        said = [await result(each) for each in processes]
+        await eventually_sealed(mover)
+        with pytest.raises(sqlite3.IntegrityError, match="moved to another store"):
+            old.create_session("u1")
+        assert await manager.validate_session(shared[0]) is not None
+        await mover.cut_over()
+        with pytest.raises(sqlite3.IntegrityError, match="moved"):
+            old.validate_session(shared[0])
+        assert not [each["errors"] for each in said if each["errors"]]
+        for number, token in enumerate(shared):
+            session = await manager.get_session(token)
+            assert session is not None
+            assert session.request_count == sum(each["counted"][token] for each in said) + (number == 0)
+        for each in said:
+            for token in each["made"]:
+                assert await manager.get_session(token) is not None
+            for token in each["ended"]:
+                assert await manager.get_session(token) is None
+        await mover.roll_back()
+        assert old.create_session("u1")
+        assert (await mover.verify()).clean
+
+
+async def eventually_sealed(mover: Mover) -> None:
+    """Seal as soon as it has been quiet for long enough."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await mover.seal()
+                return
+            except MoveRefused:
+                await asyncio.sleep(0.05)
+
+
+async def test_live_rows_in_quarantine_stop_a_cut_over(place: LegacyPlace) -> None:
+    """Move 40: a live row that cannot be carried is left behind only by its exact number."""
+    old = OldSessionManager(place.path)
+    token = old.create_session("u1")
+    place.in_sqlite("UPDATE sessions SET expires_at = 'never'")
+    for number in (0, 2):
+        async with place.mover(wishes=Wishes(accept_quarantined=number)) as mover:
+            await mover.start()
+            with pytest.raises(MoveRefused, match="--accept-quarantined 1"):
+                await mover.cut_over()
+    async with place.mover(wishes=Wishes(accept_quarantined=1)) as mover:
+        await mover.cut_over()
+        await mover.roll_back()
+    assert place.in_sqlite("SELECT expires_at FROM sessions WHERE session_id = ?", token) == [("never",)]
+
+
+async def test_a_bad_expiry_is_extended_on_request(place: LegacyPlace) -> None:
+    """Move: with `extend` a row of unreadable expiry is a session for a day, and comes back untouched."""
+    token = OldSessionManager(place.path).create_session("u1")
+    place.in_sqlite("UPDATE sessions SET expires_at = 'never'")
+    before = place.bytes_of_rows()
+    async with place.following() as manager, place.mover(wishes=Wishes(on_bad_expiry="extend")) as mover:
+        assert await manager.get_session(token) is None
+        await mover.start()
+        await mover.cut_over()
+        session = await manager.get_session(token)
+        assert session is not None
+        assert timedelta(hours=23) < session.expires_at - datetime.now(UTC) < timedelta(hours=25)
+        await mover.roll_back()
+        assert place.bytes_of_rows() == before

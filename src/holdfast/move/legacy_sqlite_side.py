@@ -107,6 +107,11 @@ class LegacySide(BesideOthers, SqliteSide):
             found = self._all("SELECT lead, writes, seen_at FROM holdfast_move_clocks ORDER BY lead")
         return [WritersClock(lead, writes, instant(seen_at)) for lead, writes, seen_at in found]
 
+    @property
+    def zone(self) -> tzinfo:
+        """See `SqliteSide`."""
+        return self._zone
+
     def quarantined_live(self) -> int:
         """See `SqliteSide`."""
         with self._reading():

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
+from holdfast.move.conditions import refuse_cut_over, refuse_start, refuse_writing
 from holdfast.move.running import Running
 from holdfast.move.state import LeaseHeld, MoveRefused, Phase, StoresDiffer
 from holdfast.move.steps import Differing
@@ -41,6 +42,23 @@ class Mover(Running):
             await self._back_up(self._addresses[0])
             await self._patiently(lambda: self._postgresql.prepare(move, store))
         await self.run()
+        if (await self.look()).sqlite.authority == "here":
+            await in_thread(refuse_start, self._sqlite, self._wishes)
+
+    @_goal
+    async def seal(self) -> None:
+        """Refuse the writes of the old application beside a legacy file from now on, and go on taking our own.
+
+        A roll-back takes it back. Nothing to do after a cut-over, which seals the file for all. Raises `MoveRefused`
+        when the old application wrote a moment ago.
+        """
+        await self.run()
+        look = await self.look()
+        if look.sqlite.authority == "here":
+            if look.sqlite.move is None:
+                raise MoveRefused(NO_MOVE)
+            await in_thread(refuse_writing, self._sqlite, self._wishes)
+            await in_thread(self._sqlite.retire, await self._leased())
 
     async def verify(self) -> Comparison:
         """Compare all rows of both stores, while writes go on. Before a cut-over, and before a roll-back.
@@ -113,6 +131,8 @@ class Mover(Running):
             await self._cut(budget)
 
     async def _cut(self, budget: timedelta) -> None:
+        await self.run()
+        await in_thread(refuse_cut_over, self._sqlite, self._wishes)
         if not (await self.verify()).clean:
             raise StoresDiffer("the two stores differ, see what `verify` finds; SQLite serves on")
         await self._back_up(self._addresses[0])

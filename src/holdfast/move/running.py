@@ -17,7 +17,7 @@ from typing import Final, Self, TypeVar
 
 from holdfast.backups.take import take
 from holdfast.legacy.form import has_legacy_form
-from holdfast.legacy.rows import OnBadExpiry
+from holdfast.move.conditions import Wishes
 from holdfast.move.postgresql_side import PostgresqlSide
 from holdfast.move.progress import Doing, Progress, Tell, tell_nobody
 from holdfast.move.sides import sqlite_side
@@ -67,7 +67,7 @@ class Running:
         backups: Path | None = None,
         tell: Tell = tell_nobody,
         throttle: Throttle | None = None,
-        on_bad_expiry: OnBadExpiry = "quarantine",
+        wishes: Wishes | None = None,
         reached: Reached = nowhere,
         lease: timedelta = _LEASE,
         wait: float = 0.0,
@@ -83,7 +83,7 @@ class Running:
             backups: the directory for backups of a store before it is moved from; `None` means none are taken.
             tell: told how far it is, after each step.
             throttle: what slows it down for the sake of the store that serves.
-            on_bad_expiry: what becomes of a row of an application's own table whose expiry cannot be read.
+            wishes: what the operator has said of a file in the legacy form.
             reached: told of every step before and after its commit, for tests that stop there.
             lease: how long nobody else moves these stores after a step of this one, by PostgreSQL's clock.
             wait: seconds for which another mover's lease is waited for before `LeaseHeld` is raised.
@@ -95,7 +95,8 @@ class Running:
             raise MoveRefused("a move goes from a SQLite file to PostgreSQL; give the two in this order")
         self._addresses = (left, entered)
         self._options = options or StoreOptions()
-        self._sqlite = sqlite_side(left.path, self._options, reached, on_bad_expiry)
+        self._wishes = wishes or Wishes()
+        self._sqlite = sqlite_side(left.path, self._options, reached, self._wishes.on_bad_expiry)
         self._postgresql = PostgresqlSide(entered, self._options, reached, lease)
         self._steps = Steps(self._sqlite, self._postgresql, rows)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

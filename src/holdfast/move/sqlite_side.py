@@ -9,7 +9,7 @@ any other one.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
@@ -136,6 +136,11 @@ class SqliteSide(Writer):
     def clocks(self) -> Sequence[WritersClock]:
         """What the writes of an old application say of its clock. There is none beside a native file."""
         return ()
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone that naive times are of. There are none in a native file."""
+        return UTC
 
     def quarantined_live(self) -> int:
         """How many rows by which somebody may be logged in are no sessions, and stay behind."""
