@@ -238,8 +238,8 @@ async def test_what_is_refused_says_why_and_what_to_do(move: Program) -> None:
     await move("complete", code=2)
     assert "--yes" in move.said
     await move("complete", "--yes")
-    for command in ("start", "cutover", "rollback", "abort"):
-        await move(command, code=4)
+    for over in ("start", "cutover", "rollback", "abort"):
+        await move(over, code=4)
         assert "PostgreSQL holds" in move.said
 
 
