@@ -41,6 +41,11 @@ class LegacyPlace(Place):
         halves = LegacyStore(file, options, ZoneInfo(ZONE)), PostgresqlStore(database, options)
         return SessionManager(FollowingStore(*halves, preferred="sqlite", deadline=5.0), sweep_interval=None)
 
+    def all_of_it(self) -> list[str]:
+        """Tables, triggers and rows of the file."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            return list(connection.iterdump())
+
     def bytes_of_rows(self) -> dict[Any, tuple[Any, ...]]:
         """The old application's table, byte by byte and with every value's type."""
         quoted = ", ".join(f"typeof({name}), hex({name})" for name in COLUMNS)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from holdfast import SessionManager
+from holdfast import SessionManager, StoreOptions
 from holdfast.legacy.zone import zone_named
 from holdfast.move.conditions import Wishes
 from holdfast.move.mover import Mover
 from holdfast.move.odd_rows import list_odd
+from holdfast.move.rows import SHAPES
 from holdfast.move.state import MoveRefused
+from holdfast.move.status import StatusReader
 from tests.conftest import MigratedDatabases
 from tests.legacy.conftest import berlin
-from tests.legacy.old_application import OldSessionManager, legacy_file
+from tests.legacy.old_application import OldSessionManager, legacy_file, local_now, text
 from tests.legacy.test_beside import result, start
 from tests.move.legacy_place import ZONE, LegacyPlace, fill
 
@@ -193,3 +196,96 @@ async def test_a_bad_expiry_is_extended_on_request(place: LegacyPlace) -> None:
         assert timedelta(hours=23) < session.expires_at - datetime.now(UTC) < timedelta(hours=25)
         await mover.roll_back()
         assert place.bytes_of_rows() == before
+
+
+async def test_a_look_and_a_dry_run_change_nothing(place: LegacyPlace) -> None:
+    """Move 42: whoever only looks at a legacy file leaves it as it is."""
+    OldSessionManager(place.path).create_session("u1")
+    before = place.all_of_it()
+    async with place.mover() as mover:
+        look = await mover.look()
+        with pytest.raises(MoveRefused, match="no move is under way"):
+            await mover.cut_over()
+    list_odd(place.path, zone_named(ZONE))
+    async with StatusReader(place.path, place.address) as reader:
+        assert (await reader.read()).authority in (None, "sqlite")
+    assert look.sqlite.move is None
+    assert place.all_of_it() == before
+
+
+async def test_a_completed_move_leaves_no_token_anywhere(place: LegacyPlace) -> None:
+    """Move: after `complete` no token is in clear anywhere, and the old application is refused when it starts again."""
+    old = OldSessionManager(place.path)
+    tokens = [old.create_session(f"u{number}", {"n": number}) for number in range(50)]
+    gone = old.create_session("u1")
+    old.delete_session(gone)
+    place.in_sqlite("UPDATE sessions SET metadata = '{not json' WHERE user_id = 'u7'")
+    async with place.following() as manager:
+        async with place.mover() as mover:
+            await mover.start()
+            await mover.cut_over()
+            await mover.complete()
+        for token in tokens:
+            assert await manager.validate_session(token) is not None
+    files = [each for each in place.path.parent.iterdir() if each.name.startswith(place.path.name)]
+    bytes_left = b"".join(each.read_bytes() for each in files)
+    assert not [token for token in (*tokens, gone) if token.encode() in bytes_left]
+    for table in SHAPES:
+        dumped = "\n".join(str(row) for row in await place.in_postgresql(f"SELECT t::text FROM {table} AS t"))
+        assert not [token for token in tokens if token in dumped]
+    again = OldSessionManager(place.path)
+    with pytest.raises(sqlite3.IntegrityError, match="moved to another store"):
+        again.create_session("u1")
+    async with place.following() as manager:
+        assert await manager.validate_session(tokens[3]) is not None
+
+
+async def test_an_aborted_move_leaves_the_file_as_it_was(place: LegacyPlace) -> None:
+    """Move: after `abort` nothing of the move is in the file, and both the old application and Holdfast write on."""
+    old = OldSessionManager(place.path)
+    token = old.create_session("u1")
+    before = place.bytes_of_rows()
+    async with place.following() as manager:
+        async with place.mover() as mover:
+            await mover.start()
+            await mover.abort()
+        assert place.bytes_of_rows() == before
+        left = place.in_sqlite("SELECT name FROM sqlite_master WHERE substr(name, 1, 14) = 'holdfast_move_'")
+        assert not left
+        assert await manager.validate_session(token) is not None
+        assert old.validate_session(token)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
+async def test_another_zone_than_the_writers_is_found(place: LegacyPlace, zone: str) -> None:
+    """Move 33: an old application that writes by another clock than the configured one is found by its writes."""
+    old = OldSessionManager(place.path)
+    token = old.create_session("u1")
+    options = StoreOptions(legacy_tz=zone)
+    async with place.mover(options=options) as mover:
+        await mover.start()
+        for _ in range(3):
+            old.validate_session(token)
+        with pytest.raises(MoveRefused, match=r"writes times of UTC\+01:00.*HOLDFAST_LEGACY_TZ"):
+            await mover.start()
+    async with place.mover(options=options, wishes=Wishes(trust_zone=True)) as mover:
+        await mover.start()
+    async with place.mover() as mover:
+        await mover.start()
+        [(created,)] = await place.in_postgresql("SELECT created_at FROM sessions")
+        assert abs(datetime.now(UTC) - created) < timedelta(minutes=1)
+        assert (await mover.verify()).clean
+
+
+async def test_two_zones_are_refused_whatever_is_said(place: LegacyPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Move 33: processes of the old application in two zones make a table that no zone reads rightly."""
+    old = OldSessionManager(place.path)
+    token = old.create_session("u1")
+    async with place.mover(wishes=Wishes(trust_zone=True)) as mover:
+        await mover.start()
+        old.validate_session(token)
+        monkeypatch.setenv("TZ", "America/New_York")
+        time.tzset()
+        place.in_sqlite("UPDATE sessions SET last_activity = ?", text(local_now()))
+        with pytest.raises(MoveRefused, match=r"different zones \(UTC-05:00 and UTC\+01:00\)"):
+            await mover.start()

@@ -23,9 +23,14 @@ _HELD: Final = "SELECT authority, epoch FROM holdfast_control WHERE id = 1"
 _MOVING: Final = "SELECT count(*) FROM pragma_table_info('holdfast_move') WHERE name = 'ours'"
 
 
+def is_controlled(driver: sqlite3.Connection) -> bool:
+    """Whether the file says which store holds the authority."""
+    return bool(driver.execute(_CONTROLS).fetchone()[0])
+
+
 def held(driver: sqlite3.Connection) -> Held:
     """The file's authority. Its own before Holdfast has made its tables there."""
-    if driver.execute(_CONTROLS).fetchone() == (0,):
+    if not is_controlled(driver):
         return Held("here", FIRST_EPOCH)
     row = driver.execute(_HELD).fetchone()
     return Held("here", FIRST_EPOCH) if row is None else Held._make(row)
@@ -40,15 +45,23 @@ def is_moving(driver: sqlite3.Connection) -> bool:
 
 BY_ID: Final = f"{_ROWS} WHERE i.id = ?"
 """The session with an id, live or not."""
-BY_DIGEST: Final = f"{_ROWS} WHERE i.digest = ?"
-"""The session that a digest is the present one of."""
+BY_TOKEN: Final = f"{_ROWS} WHERE i.session_id = ?"
+"""The session of a token."""
+BY_DIGEST: Final = f"{_ROWS} WHERE i.digest = ? AND i.session_id >= 'holdfast-' AND i.session_id < 'holdfast.'"
+"""The session that a digest is the present one of, where a move back has left it without its token."""
+BY_ANY_DIGEST: Final = f"{_ROWS} WHERE i.digest = ?"
+"""The session that a digest is the present one of: a search of all, for a digest that comes without its token."""
 BY_PREVIOUS: Final = f"{_ROWS} WHERE i.previous_digest = ?"
 """The session that a digest was the previous one of."""
-BY_USER: Final = f"{_ROWS} WHERE i.user_id = ? ORDER BY i.id"
+_OF_USER: Final = (
+    f"SELECT {_ROW} FROM holdfast_owners o JOIN holdfast_ids i ON i.id = o.id "  # noqa: S608 - our own names
+    "JOIN sessions s ON s.session_id = i.session_id WHERE o.user_id = ?"
+)
+BY_USER: Final = f"{_OF_USER} ORDER BY o.id"
 """All sessions of a user."""
 PAGE: Final = f"{_ROWS} WHERE i.id > ? ORDER BY i.id LIMIT ?"
 """Some sessions in order of id."""
-PAGE_OF_USER: Final = f"{_ROWS} WHERE i.user_id = ? AND i.id > ? ORDER BY i.id LIMIT ?"
+PAGE_OF_USER: Final = f"{_OF_USER} AND o.id > ? ORDER BY o.id LIMIT ?"
 """Some sessions of a user in order of id."""
 # A number of seconds since 1970, or of milliseconds: `times.py` tells them apart by the same bound.
 _NO_NUMBER_TO_COME: Final = (
@@ -62,44 +75,24 @@ DUE_OR_IDLE: Final = (
 )
 """As `DUE`, and those whose activity is not after another local time."""
 
-# As old applications write a time, with a space or a T: what SQLite makes of it is what is there already. Adding
-# nothing makes it look at the calendar, which has no 30 February.
-_EXPIRY: Final = "replace(s.expires_at, 'T', ' ')"
-_PLAIN: Final = (
-    "(typeof(s.expires_at) = 'text' AND length(s.expires_at) IN (19, 26) "
-    "AND substr(s.expires_at, 20, 1) IN ('', '.') "
-    f"AND strftime('%Y-%m-%d %H:%M:%S', {_EXPIRY}, '+0 days') = substr({_EXPIRY}, 1, 19))"
+# Texts of the usual form compare as their times do, so that the index of the expiry is all that is read. A T comes
+# after the space that is there otherwise: of the rows of today that have one, those that are over count too much.
+_COUNTED: Final = (
+    "(s.expires_at > :text AND NOT (s.expires_at > substr(:text, 1, 10) || 'T' "
+    "AND s.expires_at <= substr(:text, 1, 10) || 'T' || substr(:text, 12)))"
 )
-_PLAIN_AND_LATER: Final = f"{_PLAIN} AND {_EXPIRY} > ?"
-COUNT_PLAIN: Final = (
-    f"SELECT count(*) FILTER (WHERE {_PLAIN_AND_LATER}), "  # noqa: S608 - our own names
-    f"count(*) FILTER (WHERE {_PLAIN} IS NOT 1), "
-    "(SELECT count(*) FROM holdfast_ids) - count(*), (SELECT count(*) FROM holdfast_ids WHERE odd = 1) FROM sessions s"
+COUNT: Final = (
+    "SELECT (SELECT count(*) FROM sessions s WHERE s.expires_at > :text) "  # noqa: S608 - our own names
+    "- (SELECT count(*) FROM sessions s WHERE s.expires_at > substr(:text, 1, 10) || 'T' "
+    "AND s.expires_at <= substr(:text, 1, 10) || 'T' || substr(:text, 12)) "
+    "- (SELECT count(*) FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "
+    f"WHERE i.odd = 1 AND {_COUNTED}) "
+    f"- (SELECT count(*) FROM holdfast_unread u JOIN sessions s ON s.session_id = u.session_id WHERE {_COUNTED}) "
+    f"- (SELECT count(*) FROM sessions s WHERE (s.session_id IS NULL OR s.session_id >= x'') AND {_COUNTED})"
 )
-"""How many rows in the usual form run out after a local time; how many have another form, no id, an odd user.
-
-Texts of the usual form compare as their times do, and the index of the expiry is all that is read.
-"""
-COUNT_WITHOUT_ID: Final = (
-    "SELECT count(*) FROM sessions s "  # noqa: S608 - our own names
-    "WHERE NOT EXISTS (SELECT 1 FROM holdfast_ids i WHERE i.session_id = s.session_id) "
-    f"AND {_PLAIN_AND_LATER}"
-)
-"""How many of the former have no id: they are no sessions."""
-COUNT_ODD: Final = (
-    "SELECT count(*) FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "  # noqa: S608 - our own names
-    f"WHERE i.odd = 1 AND {_PLAIN_AND_LATER}"
-)
-"""How many of the former have a user that only a closer look can tell about."""
+"""How many rows run out after a local time, but for those that only a closer look can tell about, or are no sessions."""
 ODD: Final = f"{_ROWS} WHERE i.odd = 1"
-"""The sessions that have such a user."""
-NOT_PLAIN: Final = (
-    f"SELECT {_ROW} FROM sessions s CROSS JOIN holdfast_ids i ON i.session_id = s.session_id "  # noqa: S608 - our own names
-    f"WHERE {_PLAIN} IS NOT 1 AND i.odd = 0"
-)
-"""The other sessions whose expiry only a closer look can tell about."""
-ALL: Final = _ROWS
-"""Every session: for an hour in which local times do not compare as instants do, and for idle timeouts."""
+"""The sessions that only a closer look can tell about."""
 
 # Changing the legacy table: always one row, by its key, after it was read in the same transaction
 
@@ -130,11 +123,33 @@ DELETE_OF_USER: Final = "DELETE FROM sessions WHERE user_id = ?"
 ADOPT: Final = "INSERT OR IGNORE INTO holdfast_ids (session_id, id, digest, user_id, odd) VALUES (?, ?, ?, ?, ?)"
 """Give a legacy row its id."""
 SET_USER: Final = "UPDATE holdfast_ids SET user_id = ?, odd = ? WHERE session_id = ?"
-"""Note whose a row is now."""
-OLD_ROW: Final = "SELECT user_id FROM sessions WHERE session_id = ?"
-"""Whether there is a legacy row, and whose."""
+"""Note whose a row is now, and whether it is odd."""
+UNREAD: Final = "INSERT OR IGNORE INTO holdfast_unread (session_id) VALUES (CAST(? AS TEXT))"
+"""Note a row that is no session by its key, which may be given as the bytes of a text that is not UTF-8."""
+UNREAD_NEW: Final = (
+    "INSERT OR IGNORE INTO holdfast_unread SELECT session_id FROM holdfast_new WHERE seq = ? "
+    "AND typeof(session_id) = 'text'"
+)
+"""The same for a row that was inserted: a key that is no text is left out, because it is found without a note."""
+READ: Final = "DELETE FROM holdfast_unread WHERE session_id = ?"
+"""Take that note away."""
+ADOPT_MANY: Final = (
+    "INSERT INTO holdfast_ids (session_id, id, digest, user_id, odd) SELECT ?1, ?2, ?3, ?4, 0 WHERE EXISTS "
+    "(SELECT 1 FROM sessions WHERE session_id = ?1 AND user_id IS ?4) ON CONFLICT (session_id) DO UPDATE "
+    "SET user_id = excluded.user_id, odd = 0 WHERE user_id IS NOT excluded.user_id OR odd <> 0"
+)
+"""Give a row its id, if it is as it was a moment ago; else the triggers have noted it."""
+OWN_MANY: Final = (
+    "INSERT OR IGNORE INTO holdfast_owners SELECT user_id, id FROM holdfast_ids WHERE id = ?2 AND user_id = ?1"
+)
+"""Note whose a row is, if it still is."""
+SOME_IDS: Final = "SELECT rowid, user_id, id FROM holdfast_ids WHERE rowid > ? ORDER BY rowid LIMIT ?"
+"""Some of all ids, in the order in which they were given."""
+OLD_ROW: Final = f"SELECT user_id, {is_plain('expires_at')} IS NOT 1 FROM sessions WHERE session_id = ?"  # noqa: S608 - our own names
+"""Whether there is a legacy row; whose, and whether its expiry is odd."""
 OLD_ROWS: Final = (
-    "SELECT session_id, user_id FROM sessions WHERE typeof(session_id) = 'text' AND session_id > CAST(? AS TEXT) "
+    f"SELECT session_id, user_id, {is_plain('expires_at')} IS NOT 1 FROM sessions "  # noqa: S608 - our own names
+    "WHERE session_id > CAST(? AS TEXT) AND session_id < x'' "
     "ORDER BY session_id LIMIT ?"
 )
 """Some legacy rows in order of their keys, after one that is given as bytes: it need not be UTF-8."""
@@ -198,7 +213,9 @@ DELETE_ENDED: Final = (
 """Delete traces of ends past their retention, once told if anybody is to be told."""
 ERASE_ENDED: Final = "DELETE FROM holdfast_ended WHERE user_id = ?"
 """Erase a user's traces."""
-ERASE_IDS: Final = "DELETE FROM holdfast_ids WHERE user_id = ?"
+ERASE_IDS: Final = (
+    "DELETE FROM holdfast_ids WHERE user_id = ?1 AND id IN (SELECT id FROM holdfast_owners WHERE user_id = ?1)"
+)
 """Erase what stands beside a user's rows."""
 ERASE_NOTES: Final = "DELETE FROM holdfast_gone WHERE user_id = ?"
 """Erase what the triggers noted of a user."""
@@ -215,7 +232,9 @@ DELETE_TICKETS: Final = (
 )
 """Delete some tickets past their time."""
 ERASE_TICKETS: Final = (
-    "DELETE FROM holdfast_tickets WHERE session_id IN (SELECT id FROM holdfast_ids WHERE user_id = ?)"
+    "DELETE FROM holdfast_tickets WHERE session_id IN "
+    "(SELECT i.id FROM holdfast_owners o JOIN holdfast_ids i ON i.id = o.id AND i.user_id = o.user_id "
+    "WHERE o.user_id = ?)"
 )
 """Erase a user's tickets."""
 FORGET_TICKETS: Final = "DELETE FROM holdfast_tickets WHERE session_id = ?"

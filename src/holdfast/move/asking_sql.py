@@ -9,8 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from holdfast.move.legacy_sqlite_objects import COUNT_SESSIONS
 from holdfast.move.postgresql_side import PostgresqlSide
-from holdfast.move.rows import SHAPES
+from holdfast.move.rows import SESSIONS, SHAPES
 from holdfast.move.state import MoveRefused
 from holdfast.sessions.store import FIRST_EPOCH, Authority, StoreOptions
 from holdfast.sql.address import PostgresqlAddress
@@ -72,7 +73,8 @@ def _ask_file(connection: Connection, count: bool) -> SqliteSaid:
     present = {name for (name,) in all_of("SELECT name FROM sqlite_master WHERE type = 'table'")}
     authority: Authority = "here"
     epoch, move, head = FIRST_EPOCH, None, 0
-    if "holdfast_control" in present:
+    # A legacy file that was last served before such files could be moved has no such column.
+    if all_of("SELECT 1 FROM pragma_table_info('holdfast_control') WHERE name = 'authority'"):
         for row in all_of("SELECT authority, epoch FROM holdfast_control WHERE id = 1"):
             authority, epoch = row
     if "holdfast_move" in present:
@@ -83,7 +85,10 @@ def _ask_file(connection: Connection, count: bool) -> SqliteSaid:
     rows, quarantined = None, None
     if count:
         counted = [table for table in SHAPES if table in present]
-        rows = sum(all_of(f"SELECT count(*) FROM {table}")[0][0] for table in counted)
+        statements = {table: f"SELECT count(*) FROM {table}" for table in counted}
+        if {"holdfast_ids", "holdfast_imported"} <= present:
+            statements[SESSIONS.table] = COUNT_SESSIONS.replace("?1", "NULL")
+        rows = sum(all_of(statement)[0][0] for statement in statements.values())
         if "holdfast_imported" in present:
             quarantined = tuple(
                 all_of("SELECT count(*), coalesce(sum(live), 0) FROM holdfast_imported WHERE session_id IS NULL")[0]

@@ -36,6 +36,14 @@ TABLES: Final = (
 DROPPED: Final = ("holdfast_move_news", "holdfast_imported", "holdfast_move_clocks", "holdfast_move_legacy")
 """Taken out at the end."""
 
+COUNT_SESSIONS: Final = (
+    "SELECT (SELECT count(*) FROM holdfast_ids WHERE ?1 IS NULL OR id <= ?1) "
+    "+ (SELECT count(*) FROM holdfast_ended WHERE ?1 IS NULL OR id <= ?1) "
+    "- (SELECT count(*) FROM holdfast_imported o JOIN holdfast_ids i ON i.session_id = o.session_key "
+    "WHERE o.session_id IS NULL AND (?1 IS NULL OR i.id <= ?1))"
+)
+"""How many sessions a file holds up to an id, or at all, during a move. Every id has its row, or a note that waits."""
+
 _NOTE: Final = (
     "INSERT INTO holdfast_move_news (session_id, at, activity, ours) SELECT {row}.session_id, "
     "(julianday('now') - 2440587.5) * 86400.0, "

@@ -25,7 +25,7 @@ from holdfast.legacy.tables import install
 from holdfast.legacy.walking import rows_after, strange_rows
 from holdfast.move.clocks import WritersClock, lead_of
 from holdfast.move.legacy_rows import Beside, changed, judge, of_ended, says_the_same, to_legacy, to_native
-from holdfast.move.legacy_sqlite_objects import DROPPED, TABLES, last_seal, own_triggers, triggers
+from holdfast.move.legacy_sqlite_objects import COUNT_SESSIONS, DROPPED, TABLES, last_seal, own_triggers, triggers
 from holdfast.move.rows import IMPORTED, SESSIONS, Images, Key, Row, Shape
 from holdfast.move.sqlite_side import SqliteSide
 from holdfast.move.state import LeaseHeld, MoveRefused, Reached, SqliteState
@@ -62,7 +62,7 @@ class LegacySide(BesideOthers, SqliteSide):
         """Tokens by digest, of sessions made after the cut-over, where PostgreSQL was told to keep them."""
 
     def open(self) -> None:
-        """Connect; give the file what Holdfast has beside a legacy table, if it is missing."""
+        """Connect. Changes nothing."""
         self._open_lock()
         self._driver = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_MILLISECONDS / 1000
@@ -72,8 +72,11 @@ class LegacySide(BesideOthers, SqliteSide):
         self._driver.execute("PRAGMA synchronous = FULL")
         self._driver.execute("PRAGMA mmap_size = 0").fetchall()
         self._adoption = Adoption(self._driver)
+
+    def make_ready(self) -> None:
+        """See `SqliteSide`: Holdfast's own tables beside the legacy one. Whoever serves the file looks at its rows."""
         if statements.held(self._driver).authority == "here":
-            self._alone_with(lambda: install(self._driver))
+            self._alone_with(self._install)
 
     def close(self) -> None:
         """Let go of the file. Safe to repeat."""
@@ -95,6 +98,8 @@ class LegacySide(BesideOthers, SqliteSide):
 
     def look(self) -> SqliteState:
         """See `SqliteSide`. What was written counts from when it was gathered."""
+        if not statements.is_controlled(self._driver):
+            return SqliteState("here", UUID(int=0), None, None, 0, 0, 0, whole=False)
         moving = statements.is_moving(self._driver) and statements.held(self._driver).authority == "here"
         if moving and self._has_news():
             with self._stepping("gather", None):
@@ -178,18 +183,10 @@ class LegacySide(BesideOthers, SqliteSide):
         return [row for row in native if row is not None] + ended
 
     def _count(self, shape: Shape, to: Key | None = None) -> int:
-        """See `SqliteSide`. Every id has its row, or its note waits to be gathered."""
         if shape is not SESSIONS:
             return super()._count(shape, to)
-        up_to, values = ("", ()) if to is None else (" WHERE id <= ?", (to,))
-        ids: int = self._all(f"SELECT count(*) FROM holdfast_ids{up_to}", *values)[0][0]
-        ended: int = self._all(f"SELECT count(*) FROM holdfast_ended{up_to}", *values)[0][0]
-        odd: int = self._all(
-            "SELECT count(*) FROM holdfast_imported o JOIN holdfast_ids i ON i.session_id = o.session_key "
-            f"{up_to or 'WHERE true'} AND o.session_id IS NULL",
-            *values,
-        )[0][0]
-        return ids + ended - odd
+        count: int = self._all(COUNT_SESSIONS, to)[0][0]
+        return count
 
     # Capture
 
@@ -216,10 +213,7 @@ class LegacySide(BesideOthers, SqliteSide):
             row = self._one("SELECT move, token FROM holdfast_move WHERE id = 1")
             if row is not None and (row[0] != str(move) or row[1] > token):
                 raise LeaseHeld("another process took the move over")
-        if install(self._driver):
-            # Rows may have come and gone unnoticed.
-            self._run(statements.EVERY_ROW)
-            self._run(statements.ORPHANS)
+        self._install()
         for statement in TABLES:
             self._run(statement)
         self._run(
@@ -228,6 +222,11 @@ class LegacySide(BesideOthers, SqliteSide):
             self._way,
         )
         self._run("DELETE FROM holdfast_imported")
+
+    def _install(self) -> None:
+        if install(self._driver):
+            # Rows may have come and gone unnoticed.
+            self._run("UPDATE holdfast_control SET adopted = 0 WHERE id = 1")
 
     def _installed(self, token: int) -> None:
         """Look at every row for odd ones, a chunk at a time: what is written meanwhile has its note."""

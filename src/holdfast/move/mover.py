@@ -38,6 +38,8 @@ class Mover(Running):
         if look.postgresql.phase is None:
             if look.sqlite.authority != "here":
                 raise MoveRefused(OVER)
+            await in_thread(self._sqlite.make_ready)
+            look = await self.look()
             move, store = uuid4(), look.sqlite.store
             await self._back_up(self._addresses[0])
             await self._patiently(lambda: self._postgresql.prepare(move, store))

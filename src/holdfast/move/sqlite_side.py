@@ -158,6 +158,9 @@ class SqliteSide(Writer):
 
     # Stepping
 
+    def make_ready(self) -> None:
+        """Give the file what a store has that can be moved, if it is missing. Changes nothing of anybody else's."""
+
     def pulse(self) -> None:
         """Commit a change that leaves everything as it is, to see how long that takes here."""
         with self._stepping("pulse", None):
