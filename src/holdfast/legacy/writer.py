@@ -132,11 +132,12 @@ class LegacyWriter(BesideOthers):
         if statements.held(self._driver).authority != "here":
             return self._last_answers(writes)
         self._mend()
-        if self._moving:
+        marked = self._moving and not all(isinstance(write, Reading) for write in writes)
+        if marked:
             # The capture of a move tells our writes from the old application's by it, and lets them pass.
             self._driver.execute("UPDATE holdfast_move SET ours = 1 WHERE id = 1")
         answers = self._all_answers(writes)
-        if self._moving:
+        if marked:
             self._driver.execute("UPDATE holdfast_move SET ours = 0 WHERE id = 1")
         return answers
 
