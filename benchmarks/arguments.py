@@ -52,5 +52,5 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=FOLDER / "results", help="the folder of the results")
     options = parser.parse_args(given)
     if options.quick:
-        vars(options).update(QUICK, sizes=[200, 400])
+        vars(options).update(QUICK, sizes=[400])
     return options

@@ -8,8 +8,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+
+_PACKAGES = (
+    *("holdfast", "sqlalchemy", "asyncpg", "aiosqlite", "uvicorn", "websockets", "starlette"),
+    *("starsessions", "redis", "hiredis", "litestar", "advanced-alchemy", "django", "psycopg"),
+)
 
 
 def machine() -> dict[str, object]:
@@ -25,10 +31,8 @@ def machine() -> dict[str, object]:
 
 def versions() -> dict[str, str]:
     """Everything whose speed is in the figures."""
-    packages = ("holdfast", "sqlalchemy", "asyncpg", "aiosqlite", "uvicorn", "websockets", "starlette")
-    found = {name: version(name) for name in packages}
     return {
-        **found,
+        **{name: found for name in _PACKAGES if (found := _version(name)) is not None},
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         **_redis(),
@@ -45,6 +49,14 @@ def conditions() -> dict[str, object]:
     }
 
 
+def _version(package: str) -> str | None:
+    """`None` for a peer that is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -58,7 +70,7 @@ def _redis() -> dict[str, str]:
     if program is None:
         return {}
     told = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
-    return {"redis": told.split("v=")[1].split()[0]}
+    return {"redis-server": told.split("v=")[1].split()[0]}
 
 
 def _commit() -> str:

@@ -81,7 +81,7 @@ def _figures(results: Sequence[Result], kept: Sequence[Path], page: Path, images
 def _conditions(results: Sequence[Result], kept: Sequence[Path]) -> Iterator[str]:
     last = results[-1]
     machine, versions, server = last["machine"], last["versions"], last["postgresql"]
-    redis = f", Redis {versions['redis']}" if "redis" in versions else ""
+    redis = f", Redis {versions['redis-server']}" if "redis-server" in versions else ""
     yield (
         f"{machine['processors']} processors ({machine['processor']}), {machine['memory_gib']} GiB, "
         f"Python {versions['python']} with asyncio's own loop, PostgreSQL {server['server_version']} "

@@ -19,7 +19,6 @@ MISSING = (
     "redis-server and redis-benchmark are not on the PATH, so what compares with Redis has no peer; install them "
     "(Debian and Ubuntu: apt-get install redis-server; macOS: brew install redis) and run again"
 )
-_LINES_OF_PERCENTILES = "Latency by percentile distribution:"
 
 
 class RedisServer:
@@ -77,15 +76,16 @@ class RedisServer:
 
 
 def _told(report: str) -> Sample:
-    """The sample in redis-benchmark's report: a table of percentiles, whose steps it chooses itself, and a summary."""
+    """The sample in redis-benchmark's report: two tables of percentiles at steps of its own, and a summary."""
     lines = report.replace("\r", "\n").splitlines()
     steps: list[tuple[float, float]] = []
-    for line in lines[lines.index(_LINES_OF_PERCENTILES) + 1 :]:
-        if "<=" not in line:
-            break
-        percentile, _, rest = line.partition("% <= ")
-        steps.append((float(percentile), float(rest.split()[0])))
+    for line in lines:
+        share, found, rest = line.partition("% <= ")
+        if found:
+            steps.append((float(rest.split()[0]), float(share)))
+    steps.sort()
+    most = max(share for _, share in steps)
+    spectrum = tuple(next(latency for latency, share in steps if share >= min(each, most)) for each in SPECTRUM)
     rate = next(float(line.split()[2]) for line in lines if "throughput summary:" in line)
     summary = next(lines[at + 2].split() for at, line in enumerate(lines) if "latency summary" in line)
-    spectrum = tuple(next(value for at, value in steps if at >= min(wanted, steps[-1][0])) for wanted in SPECTRUM)
     return Sample(rate, float(summary[2]), float(summary[4]), spectrum)

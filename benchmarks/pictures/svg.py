@@ -9,7 +9,7 @@ from typing import Final
 WIDTH: Final = 860
 HEIGHT: Final = 460
 # Room for the labels on each side: left, right, top, bottom.
-_LEFT, _RIGHT, _TOP, _BOTTOM = 78, 24, 48, 118
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 34, 48, 118
 # Told apart by people who see few colours too (Okabe and Ito), and by their dashes in print.
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a67c00", "#56b4e9", "#777777", "#8a5cc9")
 _FONT: Final = 'font-family="system-ui, sans-serif" font-size="13"'
