@@ -289,3 +289,34 @@ async def test_two_zones_are_refused_whatever_is_said(place: LegacyPlace, monkey
         place.in_sqlite("UPDATE sessions SET last_activity = ?", text(local_now()))
         with pytest.raises(MoveRefused, match=r"different zones \(UTC-05:00 and UTC\+01:00\)"):
             await mover.start()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_new_sessions_come_back_to_the_old_application_on_request(place: LegacyPlace, kept: bool) -> None:
+    """Move: a session made in PostgreSQL is known to Holdfast after a roll-back in any case; to the old application
+    only if its token was kept in clear, which nothing but the request makes happen.
+    """
+    old = OldSessionManager(place.path)
+    token = old.create_session("u1")
+    async with place.following() as manager, place.mover(wishes=Wishes(keep_way_back=kept)) as mover:
+        await mover.start()
+        await mover.cut_over()
+        new = await manager.create_session("u2")
+        rotated = await manager.rotate_session(token)
+        assert rotated is not None
+        tables = await place.in_postgresql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        clear = [str(await place.in_postgresql(f"SELECT t::text FROM {name} AS t")) for (name,) in tables]
+        assert any(new.token in each for each in clear) is kept
+        await mover.roll_back()
+        assert await manager.validate_session(new.token) is not None
+        assert await manager.validate_session(rotated.token) is not None
+        assert await manager.validate_session(token) is None
+        assert (old.get_session(new.token) is not None) is kept
+        assert (old.get_session(rotated.token) is not None) is kept
+        assert old.get_session(token) is None
+        assert (await mover.verify()).clean
+        await mover.cut_over()
+        assert await manager.validate_session(new.token) is not None
+        await mover.complete()
+        assert not await place.in_postgresql("SELECT 1 FROM pg_class WHERE relname LIKE 'holdfast_move%'")
+        assert await manager.validate_session(rotated.token) is not None

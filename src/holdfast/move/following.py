@@ -23,6 +23,7 @@ from holdfast.sessions.statistics import Statistical, Statistics
 from holdfast.sessions.store import Channel, Held, Hint, Key, MovableStore
 from holdfast.sessions.sweeper import TakesClearTokens
 from holdfast.sessions.tokens import TokenDigest
+from holdfast.sql.keeping import KeepsTokens
 
 Answer = TypeVar("Answer")
 
@@ -271,6 +272,19 @@ class FollowingStore:
                     raise
             await self._found(side)
 
+    async def _write_kept(self, digest: bytes, call: Callable[[MovableStore], Awaitable[Answer]]) -> Answer:
+        """Make a write that brings a new token, which PostgreSQL may have been asked to keep for the way back.
+
+        It is kept before it can open anything: a roll-back finds it then, or a token of no session, which does no harm.
+        """
+
+        async def kept(store: MovableStore) -> Answer:
+            if isinstance(store, KeepsTokens):
+                await store.keep_token(digest)
+            return await call(store)
+
+        return await self._write(kept if self.clear_tokens else call)
+
     async def _read(self, call: Callable[[MovableStore], Awaitable[Answer]]) -> Answer:
         limit = asyncio.get_running_loop().time() + self._deadline
         while True:
@@ -328,11 +342,11 @@ class FollowingStore:
 
     async def create(self, record: NewRecord) -> Record:
         """See `Store`."""
-        return await self._write(lambda store: store.create(record))
+        return await self._write_kept(record.digest, lambda store: store.create(record))
 
     async def create_capped(self, record: NewRecord) -> Created:
         """See `Store`."""
-        return await self._write(lambda store: store.create_capped(record))
+        return await self._write_kept(record.digest, lambda store: store.create_capped(record))
 
     async def touch(self, key: Key) -> Record | None:
         """See `Store`."""
@@ -344,7 +358,7 @@ class FollowingStore:
 
     async def rotate(self, digest: TokenDigest, successor: TokenDigest) -> Record | None:
         """See `Store`."""
-        return await self._write(lambda store: store.rotate(digest, successor))
+        return await self._write_kept(successor, lambda store: store.rotate(digest, successor))
 
     async def set_metadata(self, key: Key, version: int, metadata: str) -> Record | None:
         """See `Store`."""

@@ -7,7 +7,7 @@ its note was gathered, which gives new rows their ids and keeps the originals of
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta, tzinfo
 from functools import partial
@@ -50,6 +50,8 @@ _IS_KEY: Final = "({0} IS ?1 OR (typeof(?1) = 'blob' AND {0} = CAST(?1 AS TEXT))
 class LegacySide(BesideOthers, SqliteSide):
     """The file. One task of a mover uses it, one call at a time."""
 
+    keeps_clear = True
+
     def __init__(self, path: Path, reached: Reached, zone: tzinfo, on_bad_expiry: OnBadExpiry = "quarantine") -> None:
         """Prepare it; `open` connects. The zone is the one whose local times the old application writes."""
         super().__init__(path, reached)
@@ -58,8 +60,6 @@ class LegacySide(BesideOthers, SqliteSide):
         self._on_bad_expiry = on_bad_expiry
         self._file: tuple[int, int] | None = None
         self._adoption: Adoption
-        self.kept: Mapping[bytes, str] = {}
-        """Tokens by digest, of sessions made after the cut-over, where PostgreSQL was told to keep them."""
 
     def open(self) -> None:
         """Connect. Changes nothing."""

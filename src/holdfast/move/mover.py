@@ -46,8 +46,8 @@ class Mover(Running):
         await self.run()
         if (await self.look()).sqlite.authority == "here":
             await in_thread(refuse_start, self._sqlite, self._wishes)
+            await self._keep_way_back()
 
-    @_goal
     async def seal(self) -> None:
         """Refuse the writes of the old application beside a legacy file from now on, and go on taking our own.
 
@@ -135,6 +135,7 @@ class Mover(Running):
     async def _cut(self, budget: timedelta) -> None:
         await self.run()
         await in_thread(refuse_cut_over, self._sqlite, self._wishes)
+        await self._keep_way_back()
         if not (await self.verify()).clean:
             raise StoresDiffer("the two stores differ, see what `verify` finds; SQLite serves on")
         await self._back_up(self._addresses[0])
@@ -249,6 +250,11 @@ class Mover(Running):
             async with self._postgresql.step(ending, token, *before) as step:
                 await step.phase(ending)
         await self.run()
+
+    async def _keep_way_back(self) -> None:
+        if self._wishes.keep_way_back and self._sqlite.keeps_clear:
+            async with self._postgresql.step("keep", await self._leased(), "copying", "following") as step:
+                await step.keep_tokens()
 
     def _measure(self) -> None:
         """Time the steps from now on."""

@@ -9,7 +9,9 @@ from uuid import UUID
 
 from holdfast.move.rows import FENCED, SESSIONS, SHAPES, Shape
 from holdfast.sql.failures import FENCE_SQLSTATE
+from holdfast.sql.keeping import KEEP_TOKEN
 
+TOKENS: Final = "holdfast_move_tokens"
 # The rows that a trigger of each event gets to see.
 _EVENTS: Final = {"insert": "NEW", "update": "NEW", "delete": "OLD"}
 
@@ -51,7 +53,25 @@ async def remove(connection: "Connection", s: str, *, serves: bool) -> None:
         if serves and table in FENCED:
             await connection.execute(f"ALTER TABLE {s}.{table} DISABLE TRIGGER holdfast_fence_truncate")
     await connection.execute(_fence_function(s, ""))
+    await connection.execute(f"DROP FUNCTION IF EXISTS {s}.{KEEP_TOKEN}(bytea, text)")
+    await connection.execute(f"DROP TABLE IF EXISTS {s}.{TOKENS}")
     await connection.execute(f"DROP TABLE {s}.holdfast_move_log, {s}.holdfast_move")
+
+
+async def keep_tokens(connection: "Connection", s: str) -> None:
+    """Make the place where the tokens of new sessions are kept in clear, for the way back to a legacy file.
+
+    Safe to repeat. The application's role may only add to it.
+    """
+    await connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {s}.{TOKENS} (digest bytea PRIMARY KEY, token text NOT NULL, "
+        "kept_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+    )
+    await connection.execute(
+        f"CREATE OR REPLACE FUNCTION {s}.{KEEP_TOKEN}(kept bytea, clear text) RETURNS void LANGUAGE sql "
+        f"SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ INSERT INTO {s}.{TOKENS} (digest, token) "
+        "VALUES (kept, clear) ON CONFLICT DO NOTHING $$"
+    )
 
 
 async def capture(connection: "Connection", s: str, *, on: bool) -> None:

@@ -5,7 +5,7 @@ taken over from fails there. The fence lets a transaction pass that names the mo
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -133,6 +133,15 @@ class PostgresqlSide:
                 len(entries) < limit,
                 await images_of(connection, self._s, others),
             )
+
+    async def tokens(self, digests: Sequence[bytes]) -> dict[bytes, str] | None:
+        """The tokens in clear of some digests, as far as they were kept; `None` when none are."""
+        async with self._reading() as connection:
+            place = f"{self._s}.{objects.TOKENS}"
+            if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", place):
+                return None
+            rows = await connection.fetch(f"SELECT digest, token FROM {place} WHERE digest = ANY($1)", digests)
+            return {row["digest"]: row["token"] for row in rows}
 
     async def hooks_expected_at(self) -> datetime | None:
         """When a process with an end hook was last seen."""

@@ -73,6 +73,17 @@ class PostgresqlStep:
             f"UPDATE {self._s}.holdfast_move SET verified = $1, verified_at = clock_timestamp() WHERE id = 1", since
         )
 
+    async def keep_tokens(self) -> None:
+        """Keep the tokens of sessions that are made here in clear, until the move is over."""
+        await objects.keep_tokens(self._connection, self._s)
+
+    async def forget_tokens(self) -> None:
+        """Forget the tokens of sessions that are over, or have another one by now; not those of the last minute."""
+        await self._connection.execute(
+            f"DELETE FROM {self._s}.{objects.TOKENS} t WHERE kept_at < clock_timestamp() - interval '1 minute' "
+            f"AND NOT EXISTS (SELECT FROM {self._s}.sessions s WHERE s.digest = t.digest AND s.ended_at IS NULL)"
+        )
+
     async def cut(self, budget: timedelta) -> None:
         """Begin a cut-over, which has so long to come to a decision."""
         await self._connection.execute(

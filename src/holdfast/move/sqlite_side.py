@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
@@ -48,6 +49,11 @@ class Changes:
 
 class SqliteSide(Writer):
     """The file. One task of a mover uses it, one call at a time."""
+
+    keeps_clear = False
+    """Whether it keeps tokens in clear, and not only their digests."""
+    kept: Mapping[bytes, str] = MappingProxyType({})
+    """For one that does: tokens by digest, of sessions that are made in PostgreSQL, as far as they are known."""
 
     def __init__(self, path: Path, reached: Reached) -> None:
         """Prepare it; `open` connects."""

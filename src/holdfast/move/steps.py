@@ -8,7 +8,7 @@ in every interleaving.
 from typing import NoReturn
 
 from holdfast.move.postgresql_side import PostgresqlSide
-from holdfast.move.rows import SHAPES, Key
+from holdfast.move.rows import SESSIONS, SHAPES, Key
 from holdfast.move.sqlite_side import SqliteSide
 from holdfast.move.state import Look, StoresDiffer
 from holdfast.move.threads import in_thread
@@ -202,10 +202,16 @@ class Steps:
     async def reverse(self, token: int, others: Differing) -> tuple[bool, Differing]:
         """Take a stretch of PostgreSQL's log to SQLite; the answer is that of `apply`."""
         changes = await self._postgresql.changes(self._rows, others)
+        kept = None
+        if self._sqlite.keeps_clear:
+            kept = await self._postgresql.tokens([row[1] for row in changes.images.rows[SESSIONS.table].values()])
+            self._sqlite.kept = kept or {}
         await in_thread(self._sqlite.reverse, changes.images, token)
         found = await in_thread(self._sqlite.images, others)
         async with self._postgresql.step("consume", token, "switched", "returning") as step:
             await step.consumed(changes.entries)
+            if kept is not None:
+                await step.forget_tokens()
         self.moved += changes.images.size
         return changes.complete, self._sqlite.seen(changes.others, found).differ(found)
 

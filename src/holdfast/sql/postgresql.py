@@ -33,6 +33,7 @@ from holdfast.sql.calls import Answer, Calls, Reading, Writing, discard
 from holdfast.sql.connections import Connections, connect_arguments, for_this_transaction, promised
 from holdfast.sql.failures import Kind, LockedOut, NotDone, Unknown, is_locked_out, kind_of
 from holdfast.sql.joiner import Batch, Joiner
+from holdfast.sql.keeping import keeping, token_of
 from holdfast.sql.listener import Listener, channel_of
 from holdfast.sql.store import SqlStore
 from holdfast.sql.tables import tables
@@ -186,6 +187,11 @@ class PostgresqlStore(SqlStore):
     async def create(self, record: NewRecord) -> Record:
         """See `Store`."""
         return await self._creates.call(record)
+
+    async def keep_token(self, digest: bytes) -> None:
+        """Keep a token in clear if a move has asked for that and it is known, see `keeping`. Safe to repeat."""
+        if (token := token_of(digest)) is not None:
+            await self._calls.write(keeping(self._options.schema, digest, token))
 
     async def _read(self, reading: Reading[Answer]) -> Answer:
         return await self._calls.read(reading)
