@@ -252,7 +252,9 @@ class FollowingStore:
 
     async def _look(self, left: _Side) -> None:
         other = self._sides[self._sides[0] is left]
-        there, here = await left.held(), await other.held()
+        there = await left.held()
+        # The other one is asked only when it matters: it may be silent for long, and the left one serve again.
+        here = await other.held() if there is None or there.authority == "there" else None
         if here is not None and here.authority == "here" and (there is None or there.authority == "there"):
             self._current = other
             moved, self._moved = self._moved, asyncio.Event()

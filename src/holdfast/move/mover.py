@@ -4,14 +4,15 @@ Each method is safe to repeat, and continues what an earlier call left undone, i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID, uuid4
 
 from holdfast.move.conditions import refuse_cut_over, refuse_start, refuse_writing
-from holdfast.move.running import Running
+from holdfast.move.running import Running, in_our_words
 from holdfast.move.state import LeaseHeld, MoveRefused, Phase, StoresDiffer
 from holdfast.move.steps import Differing
 from holdfast.move.threads import in_thread
@@ -19,6 +20,7 @@ from holdfast.move.verifying import Comparison, suspects
 from holdfast.sessions.store import Authority
 
 Answer = TypeVar("Answer")
+Parameters = ParamSpec("Parameters")
 
 BUDGET: Final = timedelta(seconds=2)
 """How long clients' writes wait for a cut-over's decision at most."""
@@ -26,9 +28,31 @@ NO_MOVE: Final = "no move is under way; start one"
 OVER: Final = "the sessions were moved already, and PostgreSQL holds them; there is nothing left to do"
 
 
+def _goal(
+    call: Callable[Concatenate["Mover", Parameters], Awaitable[Answer]],
+) -> Callable[Concatenate["Mover", Parameters], Coroutine[Any, Any, Answer]]:
+    """Something that may be asked of a mover, whose failures are told in our words."""
+
+    @wraps(call)
+    async def pursued(mover: "Mover", /, *arguments: Parameters.args, **named: Parameters.kwargs) -> Answer:
+        try:
+            return await call(mover, *arguments, **named)
+        except Exception as error:
+            told = in_our_words(error)
+            if isinstance(told, LeaseHeld):
+                # Asked once more, it may take the lease again.
+                mover._token = None
+            if told is error:
+                raise
+            raise told from error
+
+    return pursued
+
+
 class Mover(Running):
     """One process's part in a move. Used by one task; `async with` opens and closes it."""
 
+    @_goal
     async def start(self) -> None:
         """Begin a move, or continue one: copy all rows, then follow until nothing is left to apply.
 
@@ -62,6 +86,7 @@ class Mover(Running):
             await in_thread(refuse_writing, self._sqlite, self._wishes)
             await in_thread(self._sqlite.retire, await self._leased())
 
+    @_goal
     async def verify(self) -> Comparison:
         """Compare all rows of both stores, while writes go on. Before a cut-over, and before a roll-back.
 
@@ -115,6 +140,7 @@ class Mover(Running):
             if time() > limit:
                 raise MoveRefused("writes come faster than they are applied; try again when there are fewer")
 
+    @_goal
     async def cut_over(self, budget: timedelta = BUDGET) -> None:
         """Compare all rows, then let PostgreSQL take the authority over. Nothing to do when it has it already.
 
@@ -156,27 +182,41 @@ class Mover(Running):
             )
 
     async def _decide(self, budget: timedelta) -> None:
-        try:
-            await self.run(budget.total_seconds())
-        except BaseException as error:
-            if not isinstance(error, LeaseHeld):
-                # Whatever went wrong, PostgreSQL out of reach perhaps: writes must not wait for it.
-                with suppress(Exception):
-                    await in_thread(self._sqlite.withdraw, None)
-                    self._opened()
-            raise
+        deciding = asyncio.ensure_future(self.run(budget.total_seconds()))
+        await asyncio.wait((deciding,), timeout=budget.total_seconds())
+        if not deciding.done():
+            # PostgreSQL may be silent, and would be waited for until the time of its statement is up.
+            self._postgresql.break_off()
+            deciding.cancel()
+        [failure] = await asyncio.gather(deciding, return_exceptions=True)
+        if failure is not None and not isinstance(failure, LeaseHeld):
+            # Whatever went wrong, PostgreSQL out of reach perhaps: writes must not wait for it.
+            with suppress(Exception):
+                await in_thread(self._sqlite.withdraw, None)
+                self._opened()
+        if isinstance(failure, asyncio.CancelledError):
+            if (await self.look()).sqlite.authority == "there":
+                await self.run()
+            else:
+                await self.withdraw()
+        elif failure is not None:
+            raise failure
 
+    @_goal
     async def withdraw(self) -> None:
         """Call a cut-over off. Raises `MoveRefused` when SQLite has decided already: then roll back instead."""
         look = await self.look()
         if look.sqlite.authority == "there":
             raise MoveRefused("SQLite has given its authority up already; roll back instead")
-        token = await self._leased()
         if look.sqlite.authority == "pending":
-            await self._steps.withdraw(token)
+            # First, and without a token: whoever has it may sleep in a transaction, and writes must not wait for that.
+            await in_thread(self._sqlite.withdraw, None)
+            self._opened()
+        token = await self._leased()
         if look.postgresql.phase == "cutting":
             await self._steps.resume(token)
 
+    @_goal
     async def roll_back(self) -> None:
         """Bring the authority back to SQLite, with all that was written since. Nothing to do when it has it already.
 
@@ -212,6 +252,7 @@ class Mover(Running):
         async with self._postgresql.step("fence", token, "switched") as step:
             await step.fence()
 
+    @_goal
     async def complete(self) -> None:
         """End a move that has switched: there is no way back after it. The file stays, and takes no more writes.
 
@@ -219,6 +260,7 @@ class Mover(Running):
         """
         await self._end("there", "switched", "completing")
 
+    @_goal
     async def abort(self) -> None:
         """End a move that has not switched: SQLite serves on as before; PostgreSQL is emptied, and stays closed.
 

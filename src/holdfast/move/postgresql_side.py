@@ -62,6 +62,11 @@ class PostgresqlSide:
                     await connection.close()
             connection.terminate()
 
+    def break_off(self) -> None:
+        """End what is under way, whether the server answers or not: whoever waits for it gets an error at once."""
+        if self._held is not None:
+            self._held.terminate()
+
     # Looking
 
     async def look(self) -> PostgresqlState:
@@ -154,10 +159,16 @@ class PostgresqlSide:
     # Stepping
 
     async def prepare(self, move: UUID, store: UUID) -> None:
-        """Make the move's objects and close the store: the first step of a move. Refuses a store that has sessions."""
+        """Make the move's objects and close the store: the first step of a move. Refuses a store that has sessions.
+
+        Does nothing when there is a move already.
+        """
         async with self._transaction() as connection:
             await connection.execute(for_this_transaction(SWITCH_SETTINGS))
             await objects.fence(connection, self._s, closed=True)
+            if await self._is_prepared(connection):
+                # By somebody else, or by this one, which has not heard of it.
+                return
             if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {self._s}.sessions)"):
                 raise MoveRefused(
                     "PostgreSQL has sessions of its own already, and a move goes into an empty store; give another "

@@ -51,6 +51,15 @@ _DOING: Final[dict[Phase | None, Doing]] = {
 _WITHOUT_HURRY: Final = ("copy", "apply", "reverse")
 
 
+def in_our_words(error: Exception) -> BaseException:
+    """What an operator is told of a failure: not the driver's words, which may hold anything."""
+    if isinstance(error, HoldfastError):
+        return error
+    if "holdfast_move" in str(error) and ("no such table" in str(error) or getattr(error, "sqlstate", "") == "42P01"):
+        return LeaseHeld("another process has ended the move meanwhile; look at its status, and repeat this then")
+    return to_raise(error, "a store of the move")
+
+
 def nowhere(step: str) -> None:
     """Stop nowhere."""
 
@@ -257,7 +266,7 @@ class Running:
                 if kind is Kind.BUG:
                     raise
                 if kind not in WORTH_REPEATING or time() > limit:
-                    raise to_raise(error, "a store of the move") from error
+                    raise in_our_words(error) from error
                 await asyncio.sleep(pause(failures))
 
     async def _leased(self) -> int:
