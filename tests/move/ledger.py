@@ -45,6 +45,8 @@ class Ledger:
     """How often each sort of call was acknowledged."""
     refused: Counter[str] = field(default_factory=Counter)
     """How often each sort of call was refused, and by what."""
+    strangers: int = 0
+    """Sessions that nobody of them made."""
     broken: list[str] = field(default_factory=list)
     """Promises that an answer broke."""
 
@@ -72,7 +74,7 @@ class Ledger:
                 lost = {key for key, value in known.said.items() if metadata.get(key) != value}
                 assert not lost, f"session {id} lost {lost} of its metadata (I2)"
         # A create that was refused or cut off may have been done, and nobody knows its id.
-        assert len(rows) <= self.refused.total(), f"sessions that nobody asked for: {set(rows)}"
+        assert len(rows) <= self.strangers + self.refused.total(), f"sessions that nobody asked for: {set(rows)}"
 
 
 async def _rows(place: Place, serving: str) -> dict[str, tuple[int, bool, dict[str, Any]]]:

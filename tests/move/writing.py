@@ -22,14 +22,14 @@ from holdfast.sql.sqlite import SqliteStore
 DEADLINE = 20.0
 
 
-def following(file: str, address: str) -> FollowingStore:
+def following(file: str, address: str, deadline: float = DEADLINE) -> FollowingStore:
     """A store over both."""
     left, entered = parse_address(file), parse_address(address)
     assert isinstance(left, SqliteAddress)
     assert isinstance(entered, PostgresqlAddress)
-    options = StoreOptions(follows=True, deadline=DEADLINE)
+    options = StoreOptions(follows=True, deadline=deadline)
     halves = SqliteStore(left, options), PostgresqlStore(entered, options)
-    return FollowingStore(*halves, preferred="sqlite", deadline=DEADLINE)
+    return FollowingStore(*halves, preferred="sqlite", deadline=deadline)
 
 
 class Journal:
