@@ -11,7 +11,6 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-
 _PACKAGES = (
     *("holdfast", "sqlalchemy", "asyncpg", "aiosqlite", "uvicorn", "websockets", "starlette"),
     *("starsessions", "redis", "hiredis", "litestar", "advanced-alchemy", "django", "psycopg"),
