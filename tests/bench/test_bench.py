@@ -18,6 +18,7 @@ from tests.conftest import MigratedDatabases
 from tests.support.admin import execute, with_login
 from tests.support.fixtures import DatabaseFactory
 from tests.support.polling import until
+from tests.support.pooler import TransactionPooler
 
 FIGURES = Figures("postgresql", "PostgreSQL at db/app", True, 100, 5_000, 9_000.0, 12_345.0, 7.1, 14.2, 1.1, 0.2)
 QUICK = ("bench", "--seconds", "1", "--callers", "5")
@@ -70,6 +71,16 @@ def test_a_role_that_may_make_no_schema_is_told_what_it_needs(
     assert "GRANT CREATE ON DATABASE" in done.stderr
     assert password not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_a_measurement_behind_a_pooler(postgres_database: DatabaseFactory) -> None:
+    """Nothing of it needs a connection to itself."""
+    address = postgres_database()
+    async with TransactionPooler(address, size=4) as pooler:
+        variables = {"DATABASE_URL": pooler.address, "HOLDFAST_POOLED": "true"}
+        figures = await measure(Settings.from_environment({**variables}), 1, 5)
+    assert figures.validates_per_second > 0
+    assert schemas(address) == set()
 
 
 async def test_what_killed_measurements_left_is_removed(postgres_database: DatabaseFactory) -> None:
