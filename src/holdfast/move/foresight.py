@@ -6,7 +6,7 @@ from typing import Literal
 from holdfast.move.mover import NO_MOVE, OVER
 from holdfast.move.state import Look, MoveRefused
 
-Goal = Literal["start", "verify", "cutover", "rollback", "complete", "abort"]
+Goal = Literal["start", "verify", "seal", "cutover", "rollback", "complete", "abort"]
 
 _SQLITE = "a backup of the SQLite file"
 _CATCH_UP = "apply what was written in SQLite meanwhile to PostgreSQL"
@@ -34,20 +34,20 @@ def _without_move(goal: Goal, look: Look, backups: bool) -> Iterator[str]:
                 yield _SQLITE
             yield "close PostgreSQL to clients, and make the tables of the move in it"
             yield from _copying()
+            yield _CATCH_UP
         case "complete":
             if not moved:
                 raise MoveRefused(NO_MOVE)
         case "abort":
             if moved:
                 raise MoveRefused(OVER)
-        case "cutover" | "verify" | "rollback":
+        case "cutover" | "verify" | "seal" | "rollback":
             raise MoveRefused(OVER if moved else NO_MOVE)
 
 
 def _copying() -> Iterator[str]:
     yield "put triggers into the SQLite file that note which rows are written"
     yield "copy all rows to PostgreSQL, a stretch at a time, and stand back while SQLite is slow"
-    yield _CATCH_UP
 
 
 def _finishing(goal: Goal, look: Look) -> Iterator[str]:
@@ -71,11 +71,16 @@ def _from_rest(goal: Goal, look: Look, backups: bool) -> Iterator[str]:
         case "start":
             if there and look.postgresql.changed:
                 yield _TAKE_BACK
-            elif phase == "following" and look.postgresql.cursor != look.sqlite.head:
+            elif phase in ("preparing", "copying") or (
+                phase == "following" and look.postgresql.cursor != look.sqlite.head
+            ):
                 yield _CATCH_UP
         case "verify":
             yield _TAKE_BACK if there else _CATCH_UP
             yield "compare all rows of both stores, and note the result"
+        case "seal" if not there:
+            yield _CATCH_UP
+            yield "refuse the old application's writes from now on, and take Holdfast's own"
         case "cutover" if not there:
             yield _COMPARE
             if backups:
