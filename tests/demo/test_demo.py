@@ -60,7 +60,9 @@ def test_nothing_is_lost_and_nothing_is_left(temporary: Path, tmp_path: Path) ->
     assert outcome["sockets"] == 4
     assert [outcome[each] for each in ("lost", "invented", "sockets_dropped", "logged_out")] == [0, 0, 0, 0]
     assert [each for each in told.split() if each in COMMANDS] == COMMANDS
-    assert len(list((kept / "journals").iterdir())) == 4
+    assert len(list((kept / "journals").iterdir())) == 5
+    assert outcome["by_old_application"] > 2000
+    assert b"session-" not in (kept / "sessions.db").read_bytes()
     assert "hfs_" not in "".join(each.read_text() for each in kept.rglob("*.jsonl"))
     assert list(temporary.iterdir()) == []
     assert not (tmp_path / "configured.db").exists()

@@ -36,7 +36,8 @@ def demo(
 ) -> None:
     """Show a move from SQLite to PostgreSQL, back and forth again, under clients that write down every answer.
 
-    Everything is made for it and thrown away: a server, two stores, the clients. No configured store is touched.
+    Everything is made for it and thrown away: an old application with its file, a server, PostgreSQL, the clients. No
+    configured store is touched.
     What counts comes from the clients' own journals, compared in the end with what the store that serves holds.
     Takes less than two minutes. Exit code 1 when a write was lost, a socket dropped or a session logged out.
 

@@ -94,6 +94,7 @@ def print_outcome(outcome: Outcome) -> None:
     rows: list[tuple[str, str]] = [
         ("sessions", f"{outcome.sessions:,}"),
         ("writes acknowledged", f"{outcome.acknowledged:,}"),
+        ("  by the old application", f"{outcome.by_old_application:,}"),
         ("lost", f"{outcome.lost:,}"),
         ("counted too often", f"{outcome.invented:,}"),
         ("sockets dropped", f"{outcome.sockets_dropped:,} of {outcome.sockets:,}"),
@@ -102,6 +103,7 @@ def print_outcome(outcome: Outcome) -> None:
         ("of unknown outcome", f"{outcome.unknown:,}"),
         ("usual wait", f"{outcome.usual_wait_ms:,.0f} ms"),
         ("longest wait", f"{outcome.longest_wait_ms:,.0f} ms"),
+        ("  of the old application", f"{outcome.old_application_wait_ms:,.0f} ms"),
     ]
     print_table(("by the clients' journals", ""), rows)
     for finding in outcome.findings[:_FINDINGS]:

@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 CREATE INDEX IF NOT EXISTS idx_expires_at ON sessions(expires_at);
 """
 _DAY: Final = timedelta(hours=24)
-_PAUSE_SECONDS: Final = 0.02
+_PAUSE_SECONDS: Final = 0.04
 
 
 def name_of(token: str) -> str:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +17,15 @@ from holdfast.demo.checking import Outcome, compare, write_rows
 from holdfast.demo.processes import Children
 from holdfast.demo.programs import DemoFailed
 from holdfast.demo.progress import Progress
+from holdfast.move.conditions import Wishes
 from holdfast.move.mover import Mover
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.store import StoreOptions
 
 LIMIT_SECONDS: Final = 110.0
 """It is over by then, one way or another, with some seconds to clear away."""
-OLD_APPLICATION_TAKES_PART = False
-"""Whether the file is an old application's, which writes beside Holdfast until it is retired."""
+_QUIET: Final = timedelta(seconds=2)
+"""How long the old application has to have been silent before the cut-over; an operator would wait ten seconds."""
 _HOLDS: Final = 7
 """In so many stretches the clients work while nothing else happens."""
 _PACKAGES: Final = ("asyncpg", "websockets", "uvicorn", "fastapi", "prometheus_client")
@@ -86,19 +88,13 @@ class Story:
             with step("PostgreSQL starts"):
                 address = await postgresql.start(children)
         async with self._own_schema(children, cast, address):
-            tokens = []
-            if OLD_APPLICATION_TAKES_PART:
-                with step("the old application writes to SQLite"):
-                    tokens = await cast.old_application()
-            with step("Holdfast serves from SQLite", "serve"):
+            with step("the old application writes to SQLite"):
+                tokens = await cast.old_application()
+            with step("Holdfast serves the same file", "serve"):
                 await cast.server(address, self._schema)
             with step(f"{self._clients} clients log in, open sockets"):
                 await cast.clients(tokens)
             await self._hold()
-            if OLD_APPLICATION_TAKES_PART:
-                with step("the old application is retired"):
-                    await cast.retire()
-                await self._hold()
             await self._move(cast, address)
             with step("the clients look again, and leave"):
                 await cast.part()
@@ -122,10 +118,19 @@ class Story:
     async def _move(self, cast: Cast, address: str) -> None:
         """What an operator does, by what the commands call: starting a program for each would take longer than it."""
         step = self.progress.step
-        async with Mover(cast.file, address, StoreOptions(schema=self._schema), backups=cast.backups) as mover:
+        async with Mover(
+            cast.file,
+            address,
+            StoreOptions(schema=self._schema),
+            backups=cast.backups,
+            wishes=Wishes(quiet=_QUIET),
+        ) as mover:
             with step("all is copied, changes are followed", "move start"):
                 await mover.start()
             await self._hold()
+            with step("the old application is retired"):
+                await cast.retire()
+            await self._hold(_QUIET.total_seconds() + 0.5)
             with step("every row is compared", "move verify") as verifying:
                 comparison = await mover.verify()
                 if not comparison.clean:
@@ -144,5 +149,5 @@ class Story:
                 self.progress.serving = serving
                 await self._hold()
 
-    async def _hold(self) -> None:
-        await asyncio.sleep(self._hold_seconds)
+    async def _hold(self, at_least: float = 0.0) -> None:
+        await asyncio.sleep(max(self._hold_seconds, at_least))
