@@ -9,9 +9,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from holdfast import SessionManager, StoreOptions
+from holdfast.legacy.form import has_legacy_form
 from holdfast.legacy.store import LegacyStore
+from holdfast.move.conditions import Wishes
 from holdfast.move.following import FollowingStore
 from holdfast.move.mover import Mover
+from holdfast.move.odd_rows import list_odd
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.postgresql import PostgresqlStore
 from tests.legacy.old_application import local_now, text
@@ -52,6 +55,23 @@ class LegacyPlace(Place):
         with closing(sqlite3.connect(self.path)) as connection:
             rows = connection.execute(f"SELECT {quoted} FROM sessions ORDER BY {quoted}").fetchall()
         return {row[:2] if row[0] != "null" else row: row for row in rows}
+
+
+def place_at(path: Path, address: str) -> Place:
+    """The two stores of a test, for a process that is told no more than where they are."""
+    if not has_legacy_form(path):
+        return Place(path, address)
+    return ForcedPlace(path, address)
+
+
+class ForcedPlace(LegacyPlace):
+    """With an operator who accepts all that is odd, and does not wait for the old application."""
+
+    def mover(self, **changes: Any) -> Mover:
+        """As `LegacyPlace.mover`."""
+        found = list_odd(self.path, ZoneInfo(ZONE))
+        live = 0 if found is None else found.quarantined_live
+        return super().mover(**{"wishes": Wishes(accept_quarantined=live, quiet=timedelta(0)), **changes})
 
 
 def fill(path: Path) -> dict[str, bool]:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.move.bench import Place
+from tests.move.legacy_place import place_at
 
 ROWS = 100
 
@@ -45,7 +46,7 @@ def main(file: str, address: str, seen: str) -> None:
         child = os.fork()
         if child == 0:
             try:
-                asyncio.run(pursue(Place(Path(file), address), goal, killing(Path(seen), goal)))
+                asyncio.run(pursue(place_at(Path(file), address), goal, killing(Path(seen), goal)))
                 os._exit(0)
             except BaseException:
                 traceback.print_exc()
