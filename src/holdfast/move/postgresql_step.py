@@ -148,14 +148,15 @@ class PostgresqlStep:
 
     async def write(self, images: Images) -> None:
         """Make the rows what the images say. Safe to repeat."""
-        for shape in SHAPES.values():
-            if rows := list(images.rows[shape.table].values()):
-                await self._connection.execute(self._upsert(shape), *shape.to_postgresql(rows))
+        # What is gone goes first: a program that changed a row's key left the rest of it as it was.
         for shape in reversed(SHAPES.values()):
             if keys := images.gone[shape.table]:
                 await self._connection.execute(
                     f"DELETE FROM {self._s}.{shape.table} WHERE {shape.key} = ANY($1)", shape.keys_to_postgresql(keys)
                 )
+        for shape in SHAPES.values():
+            if rows := list(images.rows[shape.table].values()):
+                await self._connection.execute(self._upsert(shape), *shape.to_postgresql(rows))
 
     async def replace(self, shape: Shape, after: Key | None, to: Key | None, rows: Sequence[Row]) -> None:
         """Make a stretch of a table consist of some rows; `None` is no bound."""

@@ -123,6 +123,12 @@ class Look:
     sqlite: SqliteState
     postgresql: PostgresqlState
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether SQLite's log is not the one that PostgreSQL has followed so far."""
+        lite, post = self.sqlite, self.postgresql
+        return not lite.whole or lite.capture != post.capture or lite.head < post.cursor
+
     def refuse_strange(self) -> None:
         """Raise `MoveRefused` for what no step of a move leads to."""
         lite, post = self.sqlite, self.postgresql

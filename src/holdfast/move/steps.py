@@ -46,7 +46,7 @@ class Steps:
         match sqlite.authority, postgresql.phase:
             case "here", "preparing":
                 return await self._begin(look, token)
-            case "here", ("copying" | "following") if not sqlite.whole or sqlite.capture != postgresql.capture:
+            case "here", ("copying" | "following") if look.is_broken:
                 return await self._begin(look, token)
             case "here", "copying":
                 return await self._copy(look, token)
@@ -80,7 +80,8 @@ class Steps:
     async def _begin(self, look: Look, token: int) -> str:
         """Put the triggers in, and tell PostgreSQL from which stretch of the log it gets its changes.
 
-        Also after they were lost: then nobody knows what was changed meanwhile, and all is copied again.
+        Also after they were lost, or an older copy of the file was put in its place: then nobody knows what was
+        changed meanwhile, and all is copied again.
         """
         if not look.sqlite.whole or look.sqlite.capture is None:
             move = look.postgresql.move
