@@ -133,5 +133,7 @@ async def test_a_damaged_row_stops_the_copy_by_name(place: Place) -> None:
 def test_every_table_and_column_is_moved() -> None:
     """Move: whoever adds a column or a table finds out here that it has to move with the rest."""
     own = {table.name: {column.name for column in table.columns} for table in tables(None).metadata.tables.values()}
-    del own["holdfast_control"]
+    for kept in ("holdfast_control", "holdfast_processes"):
+        # What a store says of itself, and who is open on it.
+        own.pop(kept, None)
     assert {shape.table: set(shape.forms) for shape in SHAPES.values()} == own
