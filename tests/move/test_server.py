@@ -89,7 +89,8 @@ async def _changed(change: Callable[[], Awaitable[None]]) -> None:
         try:
             return await change()
         except MoveRefused as refusal:
-            assert "no decision" in str(refusal)
+            if "no decision" not in str(refusal):
+                raise
     raise AssertionError("the machine is too slow for a cut-over")
 
 

@@ -83,6 +83,8 @@ async def look_inside(connection: Any, schema: str) -> Inside:
         "SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
         "JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relkind = 'r' "
         "AND (relname = 'sessions' OR relname LIKE 'holdfast\\_%') AND attnum > 0 AND NOT attisdropped "
+        # Who uses the store now is no part of it.
+        "AND relname <> 'holdfast_processes' "
         "ORDER BY relname, attnum",
         schema,
     )

@@ -35,6 +35,7 @@ from holdfast.sql.failures import Kind, LockedOut, NotDone, Unknown, is_locked_o
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.keeping import keeping, token_of
 from holdfast.sql.listener import Listener, channel_of
+from holdfast.sql.presence import Noting
 from holdfast.sql.store import SqlStore
 from holdfast.sql.tables import tables
 from holdfast.sql.teller import Teller
@@ -103,6 +104,8 @@ class PostgresqlStore(SqlStore):
             )
             for connections, kinds in ((self._options.connections, ("read", "write")), (_LOOKS, ("look", "tell")))
         )
+        # Seldom and short, so it has no connection of its own; and it is nobody's call, so nobody counts it.
+        self._notes = Calls(self._engine, connections=1, where=self._where, deadline=deadline)
         self._joined_create = joined_create(self._tables, statements, policy)
         self._lanes = [_Lane() for _ in range(_LANES)]
         lanes = [self._lanes[start : start + _LANES_EACH] for start in range(0, _LANES, _LANES_EACH)]
@@ -130,11 +133,13 @@ class PostgresqlStore(SqlStore):
         except BaseException:
             await self.close()
             raise
+        self._be_present(self._where)
 
     async def close(self) -> None:
         """See `Store`."""
         if self._engine is None:
             return
+        await self._be_gone()
         closing = asyncio.create_task(self._finish())
         # Every caller has an answer by its deadline; what goes on after that waits for a server that is silent.
         await asyncio.wait((closing,), timeout=self._options.deadline)
@@ -154,6 +159,7 @@ class PostgresqlStore(SqlStore):
         await self._touches_by_id.close()
         await self._creates.close()
         await self._teller.close()
+        await self._notes.close()
         await self._calls.close()
         await self._looks.close()
 
@@ -201,6 +207,9 @@ class PostgresqlStore(SqlStore):
 
     async def _write(self, writing: Writing[Answer]) -> Answer:
         return await self._calls.write(writing)
+
+    async def _note(self, noting: Noting) -> None:
+        await self._notes.write(lambda connection, _: noting(connection))
 
     def _lock_user(self, connection: Connection, user_id: str) -> None:
         # A statement of its own: the next one then sees what was committed while this one waited.

@@ -44,6 +44,7 @@ _OWN_TABLES: Final = (
     "holdfast_tickets",
     "holdfast_control",
     "holdfast_imported",
+    "holdfast_processes",
     "holdfast_legacy_sessions",
     VERSION_TABLE,
     "holdfast_move",
@@ -237,8 +238,8 @@ def _taken(connection: Connection, tables: Tables) -> str | None:
     place = "the file" if schema is None else f"schema {schema!r}"
     return (
         f"{place} has {'an' if kind == 'index' else 'a'} {kind} {name!r} that is not Holdfast's; it was not touched. "
-        "To adopt the sessions of an application run `holdfast db import`; to keep them apart "
-        + ("use another file" if schema is None else "set HOLDFAST_SCHEMA to another schema")
+        f"To adopt the sessions of an application run `holdfast db import{'' if schema is None else ' --in-place'}`; "
+        "to keep them apart " + ("use another file" if schema is None else "set HOLDFAST_SCHEMA to another schema")
     )
 
 

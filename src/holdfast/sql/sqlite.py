@@ -29,6 +29,7 @@ from holdfast.sql.address import SqliteAddress
 from holdfast.sql.calls import Answer, Calls, Reading, Writing
 from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
 from holdfast.sql.joiner import Batch, Joiner
+from holdfast.sql.presence import Noting
 from holdfast.sql.store import SqlStore
 from holdfast.sql.tables import tables
 from holdfast.sql.writer import OLDEST_SQLITE, WAL_RESET_FIXED, Write, Writer, file_url
@@ -101,11 +102,13 @@ class SqliteStore(SqlStore):
             if isinstance(error, Exception) and kind_of(error) is not Kind.BUG:
                 raise to_raise(error, self._where) from error
             raise
+        self._be_present(self._where)
 
     async def close(self) -> None:
         """See `Store`."""
         if self._thread is None:
             return
+        await self._be_gone()
         await self._writes.close()
         await self._calls.close()
         await self._looks.close()
@@ -201,6 +204,9 @@ class SqliteStore(SqlStore):
 
     async def _write(self, writing: Writing[Answer]) -> Answer:
         return cast("Answer", await self._writes.call(writing))
+
+    async def _note(self, noting: Noting) -> None:
+        await self._in_thread(self._writer.note, noting)
 
     def _lock_user(self, connection: Connection, user_id: str) -> None:
         """Nothing: BEGIN IMMEDIATE keeps every other writer waiting already."""

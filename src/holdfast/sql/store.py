@@ -22,6 +22,7 @@ from holdfast.sessions.store import Held, Key
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.calls import Answer, Reading, Writing
 from holdfast.sql.carried import Carried, take_in
+from holdfast.sql.presence import Noting, Presence
 from holdfast.sql.statements import Statements
 from holdfast.sql.statistics import HOURS, TOP, StatisticsStatements
 from holdfast.sql.tables import Tables
@@ -41,6 +42,7 @@ class SqlStore(ABC):
         """Told what the store does, from the next `open` on."""
         self.has_clear_tokens = False
         """Whether imported sessions live here, whose tokens have another form: as of the opening or the last sweep."""
+        self._presence: Presence | None = None
 
     @abstractmethod
     def load(self) -> Load | None:
@@ -55,6 +57,21 @@ class SqlStore(ABC):
     @abstractmethod
     async def _look(self, reading: Reading[Answer]) -> Answer:
         """As `_read`, on a connection that no other call takes: sockets must not wait for a slow listing to close."""
+
+    @abstractmethod
+    async def _note(self, noting: Noting) -> None:
+        """Do something in one transaction, whoever holds the authority: it is no write of a client's."""
+
+    def _be_present(self, where: str) -> None:
+        """Note from now on that this process uses the store."""
+        self._presence = Presence(self._tables, follows=self._follows, where=where, do=self._note)
+        self._presence.start()
+
+    async def _be_gone(self) -> None:
+        """Take that note back. Safe to repeat."""
+        presence, self._presence = self._presence, None
+        if presence is not None:
+            await presence.stop()
 
     @abstractmethod
     async def create(self, record: NewRecord) -> Record:

@@ -119,13 +119,19 @@ class Tables:
     tickets: Table
     control: Table
     imported: Table
+    processes: Table
 
 
 def tables(schema: str | None) -> Tables:
     """The tables in a PostgreSQL schema; `None` for SQLite, which has none."""
     metadata = MetaData(schema=None if schema is None else checked_schema(schema))
     return Tables(
-        metadata, _sessions(metadata, metadata.schema), _tickets(metadata), _control(metadata), _imported(metadata)
+        metadata,
+        _sessions(metadata, metadata.schema),
+        _tickets(metadata),
+        _control(metadata),
+        _imported(metadata),
+        _processes(metadata),
     )
 
 
@@ -258,3 +264,15 @@ def _imported(metadata: MetaData) -> Table:
     known = table.c.user_id.is_not(None)
     Index("holdfast_imported_user_id_idx", table.c.user_id, postgresql_where=known, sqlite_where=known)
     return table
+
+
+def _processes(metadata: MetaData) -> Table:
+    return Table(
+        "holdfast_processes",
+        metadata,
+        Column("id", Uuid(), primary_key=True, comment="of one open store in one process"),
+        Column("host", Text, nullable=False, comment="the name of its machine"),
+        Column("pid", BigInteger, nullable=False, comment="its number there"),
+        Column("follows", Boolean, nullable=False, comment="whether it knows both stores of a move"),
+        Column("seen_at", Instant(), nullable=False, comment="when it was last here"),
+    )

@@ -211,6 +211,21 @@ class Writer(FileWriter):
             self._engine = None
         self.let_go_of_lock()
 
+    def note(self, noting: Callable[[Connection], None]) -> None:
+        """Do something that is no write of a client's, in one transaction, whoever holds the authority.
+
+        Raises `NotDone`, or what it raised, when it was not done.
+        """
+        self.refuse_replaced()
+        with self._turn():
+            self._statement("BEGIN IMMEDIATE")
+            try:
+                noting(cast("Connection", self._connection))
+                self._driver.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+
     def probe(self, _: Connection, __: bool) -> None:
         """A write that changes nothing but must reach the disk."""
         # There and back: SQLite writes no page for a value that is the same already.
