@@ -2,20 +2,19 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
 from holdfast import SessionManager, StoreUnavailable, TwoStores
 from holdfast.sql import schema
-from tests.cli.command import run, run_program
+from tests.cli.command import run_program
+from tests.cli.moving import Program
 from tests.conftest import MigratedDatabases
+from tests.support.polling import eventually
 
 STATUS = {
     "move", "phase", "authority", "waiting", "epoch", "copied", "rows", "lag", "lag_is_bound", "verified_at",
@@ -24,69 +23,6 @@ STATUS = {
 RESULT = {
     "command", "dry_run", "did_something", "backups", "writes_waited_ms", "steps_ms", "held_back_seconds", "status",
 }  # fmt: skip
-
-
-class Program:
-    """The command on two stores, which the environment names."""
-
-    def __init__(self, folder: Path, path: Path, address: str) -> None:
-        self.folder = folder
-        self.path = path
-        self.address = address
-        self.said = ""
-
-    async def __call__(self, *arguments: str, code: int = 0, **changes: str) -> str:
-        """What it prints on standard output; what it says otherwise is in `said`."""
-        variables = {
-            "DATABASE_URL": self.address,
-            "HOLDFAST_SQLITE_PATH": str(self.path),
-            "HOLDFAST_BACKUP_DIRECTORY": str(self.folder / "backups"),
-            **changes,
-        }
-        ran = await asyncio.to_thread(run, "move", *arguments, folder=self.folder, **variables)
-        assert ran.returncode == code, ran.stdout + ran.stderr
-        self.said = ran.stderr
-        assert "hfs_" not in ran.stdout + ran.stderr
-        return ran.stdout
-
-    async def json(self, *arguments: str, code: int = 0) -> Any:
-        """The one JSON value that it prints."""
-        return json.loads(await self(*arguments, "--json", code=code))
-
-    async def status(self) -> Any:
-        """Where the move stands."""
-        return await self.json("status")
-
-    def in_sqlite(self, statement: str) -> list[Any]:
-        """Do something in the file, past Holdfast."""
-        with closing(sqlite3.connect(self.path)) as connection, connection:
-            return connection.execute(statement).fetchall()
-
-    async def in_postgresql(self, statement: str) -> list[Any]:
-        """Do something in the database, past Holdfast."""
-        connection = await asyncpg.connect(self.address)
-        try:
-            return await connection.fetch(statement)
-        finally:
-            await connection.close()
-
-    async def everything(self) -> list[Any]:
-        """All that both stores consist of."""
-        names = "SELECT name, sql FROM sqlite_master ORDER BY name"
-        lite: list[Any] = self.in_sqlite(names)
-        lite += [
-            self.in_sqlite(f"SELECT * FROM {name}") for name, sql in lite if sql and sql.startswith("CREATE TABLE")
-        ]
-        post = await self.in_postgresql(
-            "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
-        )
-        rows = [
-            await self.in_postgresql(f'SELECT * FROM "{each["relname"]}"')
-            for each in post
-            if each["relkind"] == b"r" and each["relname"] != "holdfast_version"
-        ]
-        triggers = await self.in_postgresql("SELECT tgname, tgenabled FROM pg_trigger ORDER BY 1")
-        return [lite, post, rows, triggers]
 
 
 class Writer:
@@ -307,3 +243,26 @@ async def test_the_installed_program_says_where_a_move_stands(move: Program) -> 
     assert ran.returncode == 0
     assert "following" in ran.stdout
     assert "next" in ran.stdout
+
+
+async def test_a_process_that_cannot_follow_stops_the_cut_over(move: Program) -> None:
+    """CLI: a process that knows only one of the stores is named, and the cut-over refused unless it is ignored."""
+    await move("start", "--no-backup")
+    async with SessionManager(move.path, sweep_interval=None) as manager:
+        await manager.create_session("u1")
+
+        async def noted() -> bool:
+            return bool(move.in_sqlite("SELECT 1 FROM holdfast_processes"))
+
+        await eventually(noted, what="this process is noted in the file")
+        planned = await move.json("plan")
+        assert [each["configured"] for each in planned["processes"]] == [False]
+        assert "knows only the SQLite file" in planned["notices"][-1]["what"] + planned["notices"][0]["what"]
+        await move("cutover", "--no-backup", code=4)
+        assert "knows only the SQLite file" in move.said
+        assert "--ignore-processes" in move.said
+        for _ in range(2):
+            await move("cutover", "--no-backup", "--ignore-processes")
+        await move("cutover")
+        await move("rollback", "--no-backup", code=4)
+        await move("rollback", "--no-backup", "--ignore-processes")

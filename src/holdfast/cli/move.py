@@ -5,10 +5,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli import move_looking
+from holdfast.cli import move_ending, move_looking
 from holdfast.cli.db import AsJson, Postgres, Sqlite
+from holdfast.cli.import_ import OnBadExpiry
 from holdfast.cli.move_following import follow as keep_following
-from holdfast.cli.move_running import Directory, DryRun, NoBackup, Stores, Yes, pursue
+from holdfast.cli.move_running import (
+    Directory,
+    DryRun,
+    IgnoreProcesses,
+    KeepWayBack,
+    LegacyZone,
+    NoBackup,
+    Quiet,
+    Stores,
+    TrustZone,
+    pursue,
+)
 
 if TYPE_CHECKING:
     from holdfast.move.mover import Mover
@@ -24,6 +36,17 @@ def start(
     follow: Annotated[
         bool, typer.Option("--follow", help="Keep following until you stop it, instead of ending once all is copied.")
     ] = False,
+    on_bad_expiry: Annotated[
+        OnBadExpiry | None,
+        typer.Option(
+            help="Of a legacy file: what becomes of a row whose expiry is no time; extend means a day from now. Said "
+            "once, it holds for the whole move.",
+            show_default="quarantine",
+        ),
+    ] = None,
+    legacy_tz: LegacyZone = None,
+    trust_legacy_tz: TrustZone = False,
+    keep_legacy_way_back: KeepWayBack = False,
     dry_run: DryRun = False,
     no_backup: NoBackup = False,
     directory: Directory = None,
@@ -38,7 +61,15 @@ def start(
 
     Example: holdfast move start --sqlite data/sessions.db --postgres postgresql://holdfast@db/app
     """
-    stores = Stores(sqlite, postgres, directory)
+    stores = Stores(
+        sqlite,
+        postgres,
+        directory,
+        legacy_tz,
+        on_bad_expiry=None if on_bad_expiry is None else on_bad_expiry.value,
+        trust_zone=trust_legacy_tz,
+        keep_way_back=keep_legacy_way_back,
+    )
 
     async def work(mover: "Mover") -> str:
         await mover.start()
@@ -82,10 +113,43 @@ def verify(dry_run: DryRun = False, sqlite: Sqlite = None, postgres: Postgres = 
 
 
 @app.command()
+def seal(
+    quiet: Quiet = 10,
+    legacy_tz: LegacyZone = None,
+    dry_run: DryRun = False,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse the writes of the old application beside a legacy file from now on, and go on taking Holdfast's own.
+
+    Once its processes are replaced: what one that was forgotten tries to write then fails there with an error, and
+    nobody sees it here. Hence the quiet seconds before. After a cut-over the file is sealed for all.
+
+    Example: holdfast move seal --quiet 30
+    """
+    stores = Stores(sqlite, postgres, None, legacy_tz, quiet=timedelta(seconds=quiet))
+
+    async def work(mover: "Mover") -> str:
+        await mover.seal()
+        return "the old application's writes are refused; next: holdfast move cutover"
+
+    pursue(stores, "seal", work, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
 def cutover(
     budget: Annotated[
         int, typer.Option(min=1, max=60_000, help="Milliseconds after which it is called off, if nothing is decided.")
     ] = 2000,
+    accept_quarantined: Annotated[
+        int, typer.Option(min=0, help="Of a legacy file: leave exactly so many rows behind that may log somebody in.")
+    ] = 0,
+    quiet: Quiet = 10,
+    ignore_processes: IgnoreProcesses = False,
+    legacy_tz: LegacyZone = None,
+    trust_legacy_tz: TrustZone = False,
+    keep_legacy_way_back: KeepWayBack = False,
     dry_run: DryRun = False,
     no_backup: NoBackup = False,
     directory: Directory = None,
@@ -100,9 +164,20 @@ def cutover(
 
     Example: holdfast move cutover --budget 500
     """
-    stores = Stores(sqlite, postgres, directory)
+    stores = Stores(
+        sqlite,
+        postgres,
+        directory,
+        legacy_tz,
+        accept_quarantined=accept_quarantined,
+        quiet=timedelta(seconds=quiet),
+        trust_zone=trust_legacy_tz,
+        keep_way_back=keep_legacy_way_back,
+    )
 
     async def work(mover: "Mover") -> str:
+        if not ignore_processes and (await mover.look()).sqlite.authority == "here":
+            await stores.refuse_deaf()
         await mover.cut_over(timedelta(milliseconds=budget))
         waited = "" if mover.writes_waited is None else f"; writes waited for {mover.writes_waited * 1000:,.0f} ms"
         return f"PostgreSQL serves{waited}; back with holdfast move rollback, or end it with holdfast move complete"
@@ -112,6 +187,7 @@ def cutover(
 
 @app.command()
 def rollback(
+    ignore_processes: IgnoreProcesses = False,
     dry_run: DryRun = False,
     no_backup: NoBackup = False,
     directory: Directory = None,
@@ -126,6 +202,8 @@ def rollback(
     stores = Stores(sqlite, postgres, directory)
 
     async def work(mover: "Mover") -> str:
+        if not ignore_processes and (await mover.look()).postgresql.phase == "switched":
+            await stores.refuse_deaf()
         await mover.roll_back()
         waited = "" if mover.writes_waited is None else f"; writes waited for {mover.writes_waited * 1000:,.0f} ms"
         return f"SQLite serves{waited}; PostgreSQL follows: cut over again, or end it with holdfast move abort"
@@ -133,52 +211,5 @@ def rollback(
     pursue(stores, "rollback", work, dry_run=dry_run, as_json=as_json, backups=not no_backup)
 
 
-@app.command()
-def complete(
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    sqlite: Sqlite = None,
-    postgres: Postgres = None,
-    as_json: AsJson = False,
-) -> None:
-    """End a move after the cut-over: there is no way back after it. Asks first.
-
-    The SQLite file stays where it is and takes no more writes; its sessions grow old. Run it once nobody will want
-    to go back: a week later, say.
-
-    Example: holdfast move complete --yes
-    """
-    stores = Stores(sqlite, postgres)
-
-    async def work(mover: "Mover") -> str:
-        await mover.complete()
-        return f"the move is over: PostgreSQL serves; {stores.sqlite} takes no more writes, and may be put away"
-
-    question = "End the move? There is no way back to SQLite after it."
-    pursue(stores, "complete", work, dry_run=dry_run, as_json=as_json, question=question, yes=yes)
-
-
-@app.command()
-def abort(
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    sqlite: Sqlite = None,
-    postgres: Postgres = None,
-    as_json: AsJson = False,
-) -> None:
-    """End a move before the cut-over: SQLite serves on, and the copies in PostgreSQL are deleted. Asks first.
-
-    After the cut-over roll back first. A cut-over that has not decided yet is called off.
-
-    Example: holdfast move abort --yes
-    """
-    stores = Stores(sqlite, postgres)
-
-    async def work(mover: "Mover") -> str:
-        if (await mover.look()).postgresql.phase is None:
-            return "no move is under way: SQLite serves"
-        await mover.abort()
-        return "there is no move any more: SQLite serves as before; PostgreSQL is empty, and closed to clients"
-
-    question = "End the move, and delete the copies of the sessions in PostgreSQL?"
-    pursue(stores, "abort", work, dry_run=dry_run, as_json=as_json, question=question, yes=yes)
+app.command("complete")(move_ending.complete)
+app.command("abort")(move_ending.abort)

@@ -11,13 +11,14 @@ from holdfast.cli.db import AsJson, Postgres, Sqlite
 from holdfast.cli.exits import REFUSED, USAGE, CommandEnded, complain, end
 from holdfast.cli.import_ import OnBadExpiry
 from holdfast.cli.move_running import Directory, NoBackup, Stores, interruptible, status_as_json
-from holdfast.cli.output import print_facts, print_json, shown
+from holdfast.cli.output import print_facts, print_json, print_table, shown
 from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
     from holdfast.move.planning import Plan
     from holdfast.move.status import MoveStatus
 
+_MOST_ODD = 50
 _NEXT = {
     None: "holdfast move plan",
     "preparing": "holdfast move start",
@@ -88,9 +89,21 @@ def _show_plan(made: "Plan") -> None:
         facts["rows"] = ", ".join(f"{count:,} in {table}" for table, count in made.rows.items())
         facts["classes"] = ", ".join(f"{made.classes[name]:,} {name}" for name in ("exact", "repaired", "quarantined"))
         facts["expected time"] = None if made.seconds is None else f"about {made.seconds:,.0f} s to copy and compare"
+    if made.processes:
+        able = sum(each.configured for each in made.processes)
+        facts["processes"] = f"{len(made.processes):,} use these stores, and {able:,} of them know both"
     print_facts(facts)
     for remark, count in made.classes.get("remarks", {}).items():
-        typer.echo(f"  {count:,} rows: {shown(remark)}")
+        typer.echo(f"{count:,} rows: {shown(remark)}")
+    if odd := made.classes.get("odd", [])[:_MOST_ODD]:
+        rows = [
+            (each["class"], each["id"] or f"digest {each['digest']}", "yes" if each["live"] else "no",
+             ", ".join(each["remarks"]))
+            for each in odd
+        ]  # fmt: skip
+        print_table(("class", "session", "live", "why"), rows)
+        if len(made.classes["odd"]) > _MOST_ODD:
+            complain("there are more; --json lists a thousand")
     for each in made.notices:
         complain(f"{each.what}; {each.remedy}")
     for each in made.refusals:

@@ -29,6 +29,33 @@ NoBackup = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+LegacyZone = Annotated[
+    str | None, typer.Option("--legacy-tz", help="Of a legacy file: the zone of its local times, by IANA name.")
+]
+TrustZone = Annotated[
+    bool,
+    typer.Option(
+        "--trust-legacy-tz", help="Of a legacy file: that zone is right, whatever the application's writes say."
+    ),
+]
+IgnoreProcesses = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-processes", help="Do it although a process was seen that cannot follow: its writes are refused then."
+    ),
+]
+KeepWayBack = Annotated[
+    bool,
+    typer.Option(
+        "--keep-legacy-way-back",
+        help="Of a legacy file: keep the tokens of sessions that begin in PostgreSQL in clear until the move is over, "
+        "so that after a roll-back the old application knows them too. Whoever reads them there can use them.",
+    ),
+]
+Quiet = Annotated[
+    float,
+    typer.Option(min=0, help="Of a legacy file: seconds for which the old application has to have written nothing."),
+]
 
 _DEFAULT_PATH = Path("data/sessions.db")
 # Another command of a move lets go within seconds, and one that was killed no later.
@@ -38,9 +65,19 @@ _WAIT_SECONDS = 10.0
 class Stores:
     """The two stores of a move, and the settings that go with them."""
 
-    def __init__(self, sqlite: Path | None, postgres: str | None, directory: Path | None = None, **more: Any) -> None:
-        """From a command's options over the environment. Ends the command when PostgreSQL is not named."""
-        settings = read_settings(backup_directory=directory, **more)
+    def __init__(
+        self,
+        sqlite: Path | None,
+        postgres: str | None,
+        directory: Path | None = None,
+        legacy_tz: str | None = None,
+        **wishes: Any,
+    ) -> None:
+        """From a command's options over the environment. Ends the command when PostgreSQL is not named.
+
+        The wishes are those of `conditions.Wishes`; one that is `None` was not given.
+        """
+        settings = read_settings(backup_directory=directory, legacy_tz=legacy_tz)
         url = settings.database_url
         if url is not None and url.startswith("sqlite"):
             if postgres is None:
@@ -52,6 +89,7 @@ class Stores:
         self.settings: Settings = settings
         self.sqlite = sqlite or settings.sqlite_path or _DEFAULT_PATH
         self.postgresql: str = address
+        self._wishes = {name: value for name, value in wishes.items() if value is not None}
 
     async def status(self) -> "MoveStatus":
         """Where the move stands."""
@@ -60,16 +98,32 @@ class Stores:
         async with StatusReader(self.sqlite, self.postgresql, self.settings.store_options()) as reader:
             return await reader.read()
 
+    async def refuse_deaf(self) -> None:
+        """Raise `MoveRefused` when a process uses one of the stores that could not follow a change of authority."""
+        from holdfast.move.planning import deaf
+        from holdfast.move.state import MoveRefused
+
+        if found := await deaf(self.sqlite, self.postgresql, self.settings.store_options()):
+            raise MoveRefused(
+                f"{'. '.join(found)}. A process that was stopped is forgotten after half a minute; with "
+                "--ignore-processes it is done all the same"
+            )
+
     def mover(self, view: View, *, backups: bool) -> "Mover":
         """A mover between them, not opened."""
+        from holdfast.move.conditions import Wishes
+        from holdfast.move.legacy_reading import settled_on_bad_expiry
         from holdfast.move.mover import Mover
 
+        settled = settled_on_bad_expiry(self.sqlite)
+        wishes = self._wishes if settled is None else {**self._wishes, "on_bad_expiry": settled}
         return Mover(
             self.sqlite,
             self.postgresql,
             self.settings.store_options(),
             backups=self.settings.backup_directory if backups else None,
             tell=view,
+            wishes=Wishes(**wishes),
             wait=_WAIT_SECONDS,
         )
 

@@ -1,11 +1,11 @@
 """What a move would do, and what stands in its way: for an operator who has not begun it. Changes nothing."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ from holdfast.legacy.rows import OnBadExpiry
 from holdfast.legacy.zone import zone_named
 from holdfast.move.odd_rows import list_odd
 from holdfast.move.planning_postgresql import OLDEST, PostgresqlAsked
-from holdfast.move.rows import SHAPES
+from holdfast.move.planning_sqlite import journal_mode, read_native
+from holdfast.move.processes import ProcessSeen, processes_seen
 from holdfast.move.state import MoveRefused
 from holdfast.move.status import MoveStatus, StatusReader
 from holdfast.sessions.errors import HoldfastError
@@ -26,9 +27,9 @@ from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.writer import OLDEST_SQLITE
 
-_ROWS: Final = 1000
+_MOST_NAMED: Final = 5
 # What copying and comparing a row takes against reading and understanding it, as `plan` does: measured, and rough.
-_TIMES: Final = 9
+_TIMES: Final = 10
 _CLOCK_SECONDS: Final = 1.0
 _ROOM_BYTES: Final = 16 * 1024 * 1024
 
@@ -63,6 +64,8 @@ class Plan:
     """About how long copying and comparing takes; `None` when nobody can say."""
     status: MoveStatus | None = None
     """Where a move stands already; `None` when the stores could not be asked."""
+    processes: list[ProcessSeen] = field(default_factory=list)
+    """The processes that use either store."""
     refusals: list[Finding] = field(default_factory=list)
     """What has to be done before a move can begin."""
     notices: list[Finding] = field(default_factory=list)
@@ -79,6 +82,9 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "status"}
+        values["processes"] = [
+            {**asdict(each), "stores": list(each.stores), "obstacle": each.obstacle} for each in self.processes
+        ]
         values |= {name: [asdict(each) for each in values[name]] for name in ("refusals", "notices")}
         return {**values, "phase": self.status and self.status.phase, "ready": not self.refusals}
 
@@ -111,6 +117,17 @@ async def plan(
     return made
 
 
+async def deaf(sqlite: str | os.PathLike[str], postgresql: str, options: StoreOptions) -> list[str]:
+    """What keeps the processes that use the two stores from following a cut-over, a sentence for each of them."""
+    return _obstacles(Path(sqlite), await processes_seen(sqlite, postgresql, options))
+
+
+def _obstacles(path: Path, processes: Sequence[ProcessSeen]) -> list[str]:
+    # A legacy file has no place to note processes in: there it counts that they know both stores.
+    noted = not has_legacy_form(path)
+    return [each.obstacle for each in processes if each.obstacle is not None and (noted or not each.configured)]
+
+
 async def _look_at_file(made: Plan, address: SqliteAddress, options: StoreOptions) -> bool:
     """Whether the rows can be read."""
     legacy = has_legacy_form(address.path)
@@ -128,7 +145,7 @@ async def _look_at_file(made: Plan, address: SqliteAddress, options: StoreOption
             return False
         made.sqlite |= {
             "bytes": sqlite_copy.size_of(address.path),
-            "journal_mode": await asyncio.to_thread(_journal_mode, address.path),
+            "journal_mode": await asyncio.to_thread(journal_mode, address.path),
         }
     except HoldfastError as error:
         made.refusals.append(Finding.of(error))
@@ -178,6 +195,9 @@ async def _look_at_both(made: Plan, left: SqliteAddress, entered: PostgresqlAddr
     try:
         async with StatusReader(left.path, entered.dsn, options) as reader:
             made.status = status = await reader.read(count=False)
+        made.processes = await processes_seen(left.path, entered.dsn, options)
+        for obstacle in _obstacles(left.path, made.processes):
+            made.notice(*obstacle.split("; ", 1))
         if status.phase is not None:
             made.notice(f"a move is under way: it is {status.phase}", "`holdfast move status` says more")
         elif status.authority == "postgresql":
@@ -201,47 +221,28 @@ def _read_rows(
         found = list_odd(path, zone_named(options.legacy_tz), on_bad_expiry=on_bad_expiry, tell=tell)
         if found is not None:
             made.rows, made.classes = {"sessions": found.exact + found.repaired}, found.as_json()
+            if found.objection is not None:
+                made.notices.append(Finding.of(MoveRefused(found.objection)))
             if found.quarantined_live:
                 made.notice(
                     f"{found.quarantined_live:,} quarantined rows may log somebody in, and would not be moved",
                     "mend them, or acknowledge exactly this number when you cut over",
                 )
         else:
-            _read_native(made, path, tell)
+            made.rows, damaged = read_native(path, tell)
+            total = sum(made.rows.values())
+            made.classes = {"rows": total, "exact": total - len(damaged), "repaired": 0, "quarantined": 0}
+            if damaged:
+                made.classes["damaged"] = len(damaged)
+                more = "; …" if len(damaged) > _MOST_NAMED else ""
+                made.refuse(
+                    f"{len(damaged):,} rows are damaged ({'; '.join(damaged[:_MOST_NAMED])}{more})",
+                    "end these sessions, or mend their rows",
+                )
     except HoldfastError as error:
         made.refusals.append(Finding.of(error))
         return
     made.seconds = round((time.monotonic() - began) * _TIMES, 1)
-
-
-def _read_native(made: Plan, path: Path, tell: Callable[[int], None]) -> None:
-    damaged: list[str] = []
-    with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
-        for table, shape in SHAPES.items():
-            made.rows[table] = 0
-            rows: list[Any] = []
-            while True:
-                # In chunks: under a rollback journal a long read would keep writers waiting.
-                where, values = (f"WHERE {shape.key} > ?", [rows[-1][0]]) if rows else ("", [])
-                statement = f"SELECT {shape.columns()} FROM {table} {where} ORDER BY {shape.key} LIMIT {_ROWS}"  # noqa: S608 - our own names
-                rows = driver.execute(statement, values).fetchall()
-                for row in rows:
-                    try:
-                        shape.to_postgresql([row])
-                    except MoveRefused:
-                        damaged.append(f"{table}: {shape.named(row)}")
-                made.rows[table] += len(rows)
-                tell(sum(made.rows.values()))
-                if len(rows) < _ROWS:
-                    break
-    total = sum(made.rows.values())
-    made.classes = {"rows": total, "exact": total - len(damaged), "repaired": 0, "quarantined": 0}
-    if damaged:
-        made.classes["damaged"] = len(damaged)
-        made.refuse(
-            f"{len(damaged):,} rows are damaged ({'; '.join(damaged[:5])}{'; …' if len(damaged) > 5 else ''})",
-            "end these sessions, or mend their rows",
-        )
 
 
 def _look_for_room(made: Plan, path: Path, backups: Path) -> None:
@@ -252,9 +253,3 @@ def _look_for_room(made: Plan, path: Path, backups: Path) -> None:
             f"there is no room for a backup in {backups}: about {needed:,} bytes are needed, {free:,} are free",
             "make room, or name another directory with HOLDFAST_BACKUP_DIRECTORY",
         )
-
-
-def _journal_mode(path: Path) -> str:
-    with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
-        mode: str = driver.execute("PRAGMA journal_mode").fetchone()[0]
-        return mode
