@@ -32,14 +32,18 @@ class Adoption:
     def walk(self, after: bytes) -> bytes | None:
         """Adopt a chunk of the rows that were there before the triggers; the key to go on after, `None` at the end."""
         rows = self._driver.execute(statements.OLD_ROWS, (after, CHUNK)).fetchall()
-        for session_id, user_id in rows:
-            self._adopt(session_id, user_id)
+        for session_id, user_id, odd in rows:
+            self.adopt(session_id, user_id, odd=odd)
         if len(rows) == CHUNK:
-            last = rows[-1][0]
-            return last.encode() if isinstance(last, str) else bytes(last)
+            return key_of(rows[-1][0])
         self._driver.execute(statements.ORPHANS)
-        self._driver.execute("UPDATE holdfast_control SET adopted = 1 WHERE id = 1")
+        self.finish()
         return None
+
+    def finish(self) -> None:
+        """Note that all rows from before the triggers have been looked at. An empty key comes before all others."""
+        self.look_at("")
+        self._driver.execute("UPDATE holdfast_control SET adopted = 1 WHERE id = 1")
 
     def drain(self, now: int, expired: Callable[[Any], bool]) -> bool:
         """Do what a chunk of notes asks for: rows that came get ids, of those that went the traces are kept.
@@ -48,14 +52,14 @@ class Adoption:
         """
         came = self._driver.execute(statements.NEW, (CHUNK,)).fetchall()
         went = self._driver.execute(statements.GONE, (CHUNK,)).fetchall()
-        for _, session_id in came:
+        for number, session_id in came:
             if not isinstance(session_id, str):
+                self._driver.execute(statements.UNREAD_NEW, (number,))
                 continue
-            row = self._row(session_id)
-            if row is not None and not self._noted(session_id, row[0]):
-                self._adopt(session_id, row[0])
+            self.look_at(session_id)
         for _, session_id, user_id, expires_at in went:
             if isinstance(session_id, str) and self._row(session_id) is None:
+                self._driver.execute(statements.READ, (session_id,))
                 self._gone(session_id, user_id, "expired" if expired(expires_at) else "revoked", now)
         for table, notes in (("holdfast_new", came), ("holdfast_gone", went)):
             if notes:
@@ -81,21 +85,31 @@ class Adoption:
         if not self.bury(session_id, user_id, reason, now) and (digest := clear_digest_of(session_id)) is not None:
             self._driver.execute(statements.REVIVE, (0, bytes(digest)))
 
-    def _noted(self, session_id: str, user_id: Any) -> bool:
-        return self._driver.execute(statements.SET_USER, (as_user(user_id), _is_odd(user_id), session_id)).rowcount > 0
+    def look_at(self, session_id: str) -> None:
+        """Note of a row, if it is there, what it is now."""
+        row = self._row(session_id)
+        if row is None:
+            return
+        user_id, odd = row
+        values = (as_user(user_id), odd or is_odd(user_id), session_id)
+        if self._driver.execute(statements.SET_USER, values).rowcount == 0:
+            self.adopt(session_id, user_id, odd=odd)
 
-    def _adopt(self, session_id: object, user_id: Any) -> bool:
+    def adopt(self, session_id: str | bytes, user_id: Any, *, odd: bool) -> None:
+        """Give a row its id, unless it has one; or note that it is no session."""
         digest = clear_digest_of(session_id) if isinstance(session_id, str) else None
         if digest is None:
-            return False
+            self._driver.execute(statements.UNREAD, (key_of(session_id),))
+            return
         # The plain value: the driver knows no subclass of bytes.
         digest_value = bytes(digest)
         if self._driver.execute(statements.IS_REFUSED, (digest_value,)).fetchone() is not None:
             self._driver.execute(statements.REVIVE, (1, digest_value))
-            return False
-        values = (session_id, new_id().hex, digest_value, as_user(user_id), _is_odd(user_id))
+            self._driver.execute(statements.UNREAD, (key_of(session_id),))
+            return
+        values = (session_id, new_id().hex, digest_value, as_user(user_id), odd or is_odd(user_id))
         self._driver.execute(statements.ADOPT, values)
-        return True
+        self._driver.execute(statements.READ, (session_id,))
 
 
 def as_user(value: Any) -> str | None:
@@ -105,5 +119,11 @@ def as_user(value: Any) -> str | None:
     return value if isinstance(value, str) and "\0" not in value else None
 
 
-def _is_odd(value: Any) -> bool:
+def key_of(session_id: str | bytes) -> bytes:
+    """A key's own bytes: it need not be UTF-8."""
+    return session_id.encode(errors="surrogatepass") if isinstance(session_id, str) else session_id
+
+
+def is_odd(value: Any) -> bool:
+    """Whether only a closer look can tell about a user id."""
     return value is not None and (not isinstance(value, str) or "\0" in value)

@@ -89,7 +89,13 @@ class LegacySessions:
     def _named(self, key: Key) -> Found | None:
         if isinstance(key, UUID):
             return self._one(statements.BY_ID, key.hex)
-        return self._one(statements.BY_DIGEST, bytes(key))
+        digest, token = bytes(key), getattr(key, "token", None)
+        if token is None:
+            return self._one(statements.BY_ANY_DIGEST, digest)
+        found = self._one(statements.BY_TOKEN, token)
+        if found is not None and found.digest == digest:
+            return found
+        return self._one(statements.BY_DIGEST, digest)
 
     def _live(self, key: Key) -> Found | None:
         found = self._named(key)
@@ -294,19 +300,17 @@ class LegacySessions:
         """When each session ended whose trace is kept, in microseconds since 1970, and whose it was."""
         return self._driver.execute(statements.ENDS).fetchall()
 
-    def count_live(self) -> int:
-        """See `Store`. Rows in the usual form are counted by SQLite, the others one by one."""
+    def count_live(self) -> int | None:
+        """See `Store`. Rows in the usual form are counted by SQLite, the others one by one.
+
+        `None` when it would take long: in hours in which texts of local times do not compare as their instants do, and
+        with an idle timeout.
+        """
         text = self._reader.steady(self.now)
         if text is None or self._policy.idle_timeout is not None:
-            return self._count(statements.ALL)
-        live, not_plain, more_ids, odd = self._driver.execute(statements.COUNT_PLAIN, (text,)).fetchone()
-        count = int(live)
-        # Every id has its row, so there are fewer ids only where rows have none.
-        if more_ids:
-            count -= self._driver.execute(statements.COUNT_WITHOUT_ID, (text,)).fetchone()[0]
-        if odd:
-            count += self._count(statements.ODD) - self._driver.execute(statements.COUNT_ODD, (text,)).fetchone()[0]
-        return count + self._count(statements.NOT_PLAIN) if not_plain else count
+            return None
+        count: int = self._driver.execute(statements.COUNT, {"text": text}).fetchone()[0]
+        return count + self._count(statements.ODD)
 
     def _count(self, statement: str) -> int:
         return sum(1 for row in self._driver.execute(statement) if (f := self._found(row)) and self._is_live(f.record))

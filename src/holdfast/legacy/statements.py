@@ -7,6 +7,7 @@ hold is found out row by row. Times of Holdfast's own tables are whole microseco
 import sqlite3
 from typing import Final
 
+from holdfast.legacy.tables import is_plain
 from holdfast.sessions.store import FIRST_EPOCH, Held
 
 _ROW: Final = (
@@ -77,20 +78,21 @@ DUE_OR_IDLE: Final = (
 
 # Texts of the usual form compare as their times do, so that the index of the expiry is all that is read. A T comes
 # after the space that is there otherwise: of the rows of today that have one, those that are over count too much.
+# The plus and the cross joins keep SQLite from reading all rows for the few that the last parts are about.
 _COUNTED: Final = (
-    "(s.expires_at > :text AND NOT (s.expires_at > substr(:text, 1, 10) || 'T' "
-    "AND s.expires_at <= substr(:text, 1, 10) || 'T' || substr(:text, 12)))"
+    "(+s.expires_at > :text AND NOT (+s.expires_at > substr(:text, 1, 10) || 'T' "
+    "AND +s.expires_at <= substr(:text, 1, 10) || 'T' || substr(:text, 12)))"
 )
 COUNT: Final = (
     "SELECT (SELECT count(*) FROM sessions s WHERE s.expires_at > :text) "  # noqa: S608 - our own names
     "- (SELECT count(*) FROM sessions s WHERE s.expires_at > substr(:text, 1, 10) || 'T' "
     "AND s.expires_at <= substr(:text, 1, 10) || 'T' || substr(:text, 12)) "
-    "- (SELECT count(*) FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "
+    "- (SELECT count(*) FROM holdfast_ids i CROSS JOIN sessions s ON s.session_id = i.session_id "
     f"WHERE i.odd = 1 AND {_COUNTED}) "
-    f"- (SELECT count(*) FROM holdfast_unread u JOIN sessions s ON s.session_id = u.session_id WHERE {_COUNTED}) "
+    f"- (SELECT count(*) FROM holdfast_unread u CROSS JOIN sessions s ON s.session_id = u.session_id WHERE {_COUNTED}) "
     f"- (SELECT count(*) FROM sessions s WHERE (s.session_id IS NULL OR s.session_id >= x'') AND {_COUNTED})"
 )
-"""How many rows run out after a local time, but for those that only a closer look can tell about, or are no sessions."""
+"""How many rows run out after a local time, but for those that need a closer look, or are no sessions."""
 ODD: Final = f"{_ROWS} WHERE i.odd = 1"
 """The sessions that only a closer look can tell about."""
 
@@ -174,6 +176,12 @@ ORPHANS: Final = (
     "WHERE NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session_id = i.session_id)"
 )
 """Note what went unnoticed, while the triggers were not there."""
+ORPHANS_AMONG: Final = (
+    "INSERT INTO holdfast_gone (session_id) SELECT session_id FROM holdfast_ids i "
+    "WHERE session_id > CAST(?1 AS TEXT) AND (?2 IS NULL OR session_id <= CAST(?2 AS TEXT)) "
+    "AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session_id = i.session_id)"
+)
+"""The same for some of the keys, between two that are given as bytes; `NULL` for no end."""
 EVERY_ROW: Final = "INSERT INTO holdfast_new (session_id) SELECT session_id FROM sessions"
 """Note every row as new: somebody has made the table anew."""
 

@@ -12,11 +12,31 @@ from holdfast.sessions.store import FIRST_EPOCH
 
 TABLES: Final = (
     # What a legacy row has no column for. The key is the token in clear, as it is in the legacy table. `odd`: whether
-    # the row's user is something else than a text that can be one.
+    # the row's user is something else than a text that can be one, or its expiry something else than a usual time.
+    # Only what grows at its end as rows are adopted is indexed here: an index in any other order would be written all
+    # over by each chunk of a large table.
     """CREATE TABLE IF NOT EXISTS holdfast_ids (
-        session_id TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, digest BLOB NOT NULL UNIQUE,
+        session_id TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, digest BLOB NOT NULL,
         previous_digest BLOB, replaced_at INTEGER, user_id TEXT, odd INTEGER NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS holdfast_ids_user_id_idx ON holdfast_ids (user_id, id) WHERE user_id IS NOT NULL",
+    # A move back has sessions whose token nobody knows: their keys begin like this.
+    """CREATE INDEX IF NOT EXISTS holdfast_ids_keyless_idx ON holdfast_ids (digest)
+        WHERE session_id >= 'holdfast-' AND session_id < 'holdfast.'""",
+    # Whose the rows are; kept by triggers, but while a chunk of a whole table is adopted: `bulk` has a row then, which
+    # no other connection ever sees.
+    """CREATE TABLE IF NOT EXISTS holdfast_owners (
+        user_id TEXT, id TEXT, PRIMARY KEY (user_id, id)) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS holdfast_bulk (id INTEGER PRIMARY KEY)",
+    """CREATE TRIGGER IF NOT EXISTS holdfast_owners_new AFTER INSERT ON holdfast_ids
+        WHEN NEW.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM holdfast_bulk)
+        BEGIN INSERT OR IGNORE INTO holdfast_owners VALUES (NEW.user_id, NEW.id); END""",
+    """CREATE TRIGGER IF NOT EXISTS holdfast_owners_gone AFTER DELETE ON holdfast_ids WHEN OLD.user_id IS NOT NULL
+        BEGIN DELETE FROM holdfast_owners WHERE user_id = OLD.user_id AND id = OLD.id; END""",
+    """CREATE TRIGGER IF NOT EXISTS holdfast_owners_changed AFTER UPDATE OF user_id ON holdfast_ids
+        WHEN OLD.user_id IS NOT NEW.user_id
+        BEGIN DELETE FROM holdfast_owners WHERE user_id = OLD.user_id AND id = OLD.id;
+        INSERT OR IGNORE INTO holdfast_owners SELECT NEW.user_id, NEW.id WHERE NEW.user_id IS NOT NULL; END""",
+    # Keys, as they are, of rows that are no sessions; no declared type.
+    "CREATE TABLE IF NOT EXISTS holdfast_unread (session_id PRIMARY KEY)",
     "CREATE INDEX IF NOT EXISTS holdfast_ids_odd_idx ON holdfast_ids (session_id) WHERE odd = 1",
     """CREATE INDEX IF NOT EXISTS holdfast_ids_previous_digest_idx ON holdfast_ids (previous_digest)
         WHERE previous_digest IS NOT NULL""",
@@ -44,6 +64,20 @@ TABLES: Final = (
 )
 """Made in this order, each only if it is missing."""
 
+
+def is_plain(column: str) -> str:
+    """Whether a column has a time as old applications write it, with a space or a T; `IS NOT 1` for all else.
+
+    What SQLite makes of such a time is what is there already. Adding nothing makes it look at the calendar, which has
+    no 30 February.
+    """
+    spaced = f"replace({column}, 'T', ' ')"
+    return (
+        f"(typeof({column}) = 'text' AND length({column}) IN (19, 26) AND substr({column}, 20, 1) IN ('', '.') "
+        f"AND strftime('%Y-%m-%d %H:%M:%S', {spaced}, '+0 days') = substr({spaced}, 1, 19))"
+    )
+
+
 _NEW: Final = "INSERT INTO holdfast_new (session_id) VALUES (NEW.session_id);"
 _GONE: Final = (
     "INSERT INTO holdfast_gone (session_id, user_id, expires_at) VALUES (OLD.session_id, OLD.user_id, OLD.expires_at);"
@@ -62,6 +96,8 @@ TRIGGERS: Final = {
     "holdfast_moved_row": "AFTER UPDATE OF session_id ON sessions WHEN OLD.session_id IS NOT NEW.session_id "
     f"BEGIN {_GONE} {_NEW} END",
     "holdfast_user_row": f"AFTER UPDATE OF user_id ON sessions WHEN OLD.user_id IS NOT NEW.user_id BEGIN {_NEW} END",
+    "holdfast_expiry_row": "AFTER UPDATE OF expires_at ON sessions "
+    f"WHEN {is_plain('OLD.expires_at')} IS NOT 1 OR {is_plain('NEW.expires_at')} IS NOT 1 BEGIN {_NEW} END",
 }
 """By name. `REPLACE` fires the first one only, which is enough: the row is looked at either way."""
 

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -23,6 +22,7 @@ from holdfast.legacy.beside import BUSY_MILLISECONDS, BesideOthers
 from holdfast.legacy.reading import Reader, as_text
 from holdfast.legacy.sessions import LegacySessions
 from holdfast.legacy.tables import install
+from holdfast.legacy.whole_table import WholeTable
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import AuthorityMoved, StoreRefused
 from holdfast.sessions.policy import Policy
@@ -86,9 +86,9 @@ class LegacyWriter(BesideOthers):
         """
         if self.held().authority != "here":
             return
-        after = None if self._patiently(self._installed) else b""
-        while after is not None:
-            after = self._patiently(partial(self.sessions.adoption.walk, after))
+        if not self._patiently(self._installed):
+            for work in WholeTable(self._driver, self.sessions.adoption).steps():
+                self._patiently(work)
 
     def close(self) -> None:
         """Let go of the file. Safe to repeat."""

@@ -467,6 +467,8 @@ class LegacySide(BesideOthers, SqliteSide):
         for table in (
             "sessions",
             "holdfast_ids",
+            "holdfast_owners",
+            "holdfast_unread",
             "holdfast_ended",
             "holdfast_tickets",
             "holdfast_new",

@@ -1,0 +1,134 @@
+"""Giving all rows of a table their ids, at the first start: fast, and with the old application at work beside it.
+
+Reading and hashing is done before a transaction begins, and each transaction is as long as the one before it suggests.
+Everything is written in the order of its key: otherwise each chunk would change pages all over a large file.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+from holdfast.legacy import statements
+from holdfast.legacy.adoption import Adoption, key_of
+from holdfast.sessions.ids import new_id
+from holdfast.sessions.tokens import clear_digest_of
+
+_FIRST_CHUNK: Final = 500
+_SMALLEST_CHUNK: Final = 100
+_LARGEST_CHUNK: Final = 5000
+_SECONDS: Final = 0.03
+"""For which a transaction may keep the old application waiting, as far as that can be told before."""
+_CACHE_KIBIBYTES: Final = 64 * 1024
+
+
+class WholeTable:
+    """The adoption of one file's table."""
+
+    def __init__(self, driver: sqlite3.Connection, adoption: Adoption) -> None:
+        """Keep the connection, which is in no transaction."""
+        self._driver = driver
+        self._adoption = adoption
+        self._chunk = _FIRST_CHUNK
+        self._began = self._ended = 0.0
+
+    def steps(self) -> Iterator[Callable[[], None]]:
+        """What is to be done, each in a transaction of its own.
+
+        Each is safe to repeat. Killed in between, all is done again.
+        """
+        with self._large_cache():
+            # Where there are none yet, nothing can be missing beside them either.
+            again = self._any("holdfast_ids")
+            refusals = again or self._any("holdfast_ended")
+            after: bytes | None = b""
+            while after is not None:
+                rows = self._driver.execute(statements.OLD_ROWS, (after, self._chunk)).fetchall()
+                place = key_of(rows[-1][0]) if len(rows) == self._chunk else None
+                plain, others = _parted(rows, refusals)
+                yield partial(self._adopt, plain, others, (after, place) if again else None)
+                self._learn()
+                after = place
+            for owners in self._sorted_owners():
+                yield partial(self._own, owners)
+                self._learn()
+            yield self._finish
+
+    def _adopt(self, plain: list[Any], others: list[Any], between: tuple[bytes, bytes | None] | None) -> None:
+        self._began = time.monotonic()
+        self._driver.execute("INSERT INTO holdfast_bulk DEFAULT VALUES")
+        self._driver.executemany(statements.ADOPT_MANY, plain)
+        self._driver.execute("DELETE FROM holdfast_bulk")
+        for session_id in others:
+            if isinstance(session_id, str):
+                self._adoption.look_at(session_id)
+            else:
+                self._adoption.adopt(session_id, None, odd=False)
+        if between is not None:
+            self._driver.execute(statements.ORPHANS_AMONG, between)
+        self._ended = time.monotonic()
+
+    def _sorted_owners(self) -> Iterator[list[tuple[str, str]]]:
+        """Users and ids in the order of the users, sorted in a table that nobody else has to wait for."""
+        for name in ("sorting", "sorted"):
+            self._driver.execute(f"DROP TABLE IF EXISTS temp.holdfast_{name}")
+        self._driver.execute("CREATE TEMP TABLE holdfast_sorting (user_id TEXT, id TEXT)")
+        last = 0
+        while rows := self._driver.execute(statements.SOME_IDS, (last, _LARGEST_CHUNK)).fetchall():
+            last = rows[-1][0]
+            owned = [(user_id, id) for _, user_id, id in rows if user_id is not None]
+            self._driver.execute("BEGIN")
+            self._driver.executemany("INSERT INTO temp.holdfast_sorting VALUES (?, ?)", owned)
+            self._driver.execute("COMMIT")
+        self._driver.execute(
+            "CREATE TEMP TABLE holdfast_sorted AS SELECT user_id, id FROM temp.holdfast_sorting ORDER BY user_id, id"
+        )
+        # No statement stays open between two transactions: it would keep its view of the file, and its lock.
+        some, last = "SELECT rowid, user_id, id FROM temp.holdfast_sorted WHERE rowid > ? ORDER BY rowid LIMIT ?", 0
+        while rows := self._driver.execute(some, (last, self._chunk)).fetchall():
+            last = rows[-1][0]
+            yield [(user_id, id) for _, user_id, id in rows]
+        for name in ("sorting", "sorted"):
+            self._driver.execute(f"DROP TABLE temp.holdfast_{name}")
+
+    def _own(self, owners: list[tuple[str, str]]) -> None:
+        self._began = time.monotonic()
+        self._driver.executemany(statements.OWN_MANY, owners)
+        self._ended = time.monotonic()
+
+    def _finish(self) -> None:
+        self._adoption.finish()
+
+    def _any(self, table: str) -> bool:
+        row = self._driver.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").fetchone()  # noqa: S608 - two names
+        return bool(row[0])
+
+    def _learn(self) -> None:
+        """Let the next chunk be as large as the time allows. Its commit will take as long as this one's, about."""
+        commit = time.monotonic() - self._ended
+        wished = self._chunk * max(_SECONDS - commit, _SECONDS / 4) / max(self._ended - self._began, 1e-6)
+        self._chunk = int(min(max(wished, self._chunk / 2, _SMALLEST_CHUNK), self._chunk * 2, _LARGEST_CHUNK))
+
+    @contextmanager
+    def _large_cache(self) -> Iterator[None]:
+        (before,) = self._driver.execute("PRAGMA cache_size").fetchone()
+        self._driver.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
+        try:
+            yield
+        finally:
+            self._driver.execute(f"PRAGMA cache_size = {before}")
+
+
+def _parted(rows: list[Any], refusals: bool) -> tuple[list[tuple[Any, ...]], list[str | bytes]]:
+    """Rows to adopt as they are, with their ids; and the keys of those that need a closer look."""
+    plain: list[tuple[Any, ...]] = []
+    others: list[str | bytes] = []
+    for session_id, user_id, odd in rows:
+        digest = clear_digest_of(session_id) if isinstance(session_id, str) and not (odd or refusals) else None
+        if digest is None or not (user_id is None or (isinstance(user_id, str) and "\0" not in user_id)):
+            others.append(session_id)
+        else:
+            plain.append((session_id, new_id().hex, bytes(digest), user_id))
+    return plain, others
