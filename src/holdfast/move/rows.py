@@ -4,13 +4,13 @@ SQLite keeps an id as hexadecimal text, a time as microseconds since 1970, metad
 the way back, not the way there, so that a mistake in one of the two is a difference.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.legacy.metadata import read_metadata
 from holdfast.move.state import MoveRefused
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.metadata import decode
@@ -55,6 +55,11 @@ def _metadata(value: Any) -> str:
     return str(value)
 
 
+def _canonical(text: str) -> str:
+    # jsonb has the order of canonical text, and knows no difference between an integer and a large float.
+    return json.dumps(decode(text), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def _since_epoch(value: datetime) -> int:
     return microseconds(value - EPOCH)
 
@@ -65,8 +70,8 @@ _INSTANT: Final = _Form("timestamptz", instant, _since_epoch)
 _TEXT: Final = _Form("text", _text, str)
 _NUMBER: Final = _Form("bigint", _number, int)
 _FLAG: Final = _Form("boolean", lambda value: bool(_number(value)), int)
-# Not the rule for new metadata: what was imported may be larger than that allows.
-_JSON: Final = _Form("jsonb", _metadata, lambda value: read_metadata(value).text)
+# Not by the rule for new metadata: what was imported may be larger than that allows.
+_JSON: Final = _Form("jsonb", _metadata, _canonical)
 
 
 @dataclass(frozen=True, slots=True)
