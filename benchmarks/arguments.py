@@ -16,6 +16,8 @@ QUICK: Final[dict[str, float]] = {
     "sockets": 300,
     "rows": 2_000,
     "ended": 2_000,
+    "moved": 2_000,
+    "writes": 200,
 }
 """As small as it gets, only to see that it runs."""
 
@@ -37,6 +39,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--rows", type=int, default=10_000_000, help="sessions in the table of B9 (default: %(default)s)"
     )
     parser.add_argument("--ended", type=int, default=1_000_000, help="ended sessions of B12 (default: %(default)s)")
+    parser.add_argument("--moved", type=int, default=1_000_000, help="sessions moved by B13 (default: %(default)s)")
+    parser.add_argument("--writes", type=int, default=1_000, help="writes a second beside B13 (default: %(default)s)")
     parser.add_argument(
         "--sockets", type=int, default=10_000, help="idle sockets; a tenth is busy (default: %(default)s)"
     )

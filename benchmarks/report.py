@@ -96,7 +96,7 @@ class Figures:
     goal: str
     what: str
     figures: Sequence[float]
-    unit: Literal["x", "ms", "s"]
+    unit: Literal["x", "ms", "s", "MB"]
     spread: str
     ours: str
     peer: str

@@ -12,7 +12,8 @@ from benchmarks.arguments import FOLDER, QUICK
 from benchmarks.crowded import crowded
 from benchmarks.database import Database, database
 from benchmarks.machine import conditions, machine, versions
-from benchmarks.parts import CURVE, ROWS, SOCKETS, SWEEP, VALIDATES
+from benchmarks.moving import moving
+from benchmarks.parts import CURVE, MOVE, ROWS, SOCKETS, SWEEP, VALIDATES
 from benchmarks.report import Finding, table
 from benchmarks.scaling import scaling
 from benchmarks.setting import Setting
@@ -88,7 +89,7 @@ class _Run:
                 found, kept = await validates(setting, parts)
                 self.findings += found
                 self.kept |= kept
-        for names, part in ((ROWS, crowded), (SWEEP, sweeping)):
+        for names, part in ((ROWS, crowded), (SWEEP, sweeping), (MOVE, moving)):
             if set(parts) & set(names):
                 async with AsyncExitStack() as stack:
                     found, kept = await part(Setting(self.options, stack, directory, place, self.notes))

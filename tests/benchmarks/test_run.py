@@ -57,6 +57,15 @@ def test_a_quick_run_of_the_bars_about_many_rows(postgres_database: DatabaseFact
     assert result["sweep"]["deleted"] == 2_000
 
 
+def test_a_quick_run_of_the_move(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
+    """B13: a store moves under writes, all of which are answered; the file says how long each step took."""
+    _, result = quick_run(postgres_database(), tmp_path, "--bars", "B13")
+    assert set(result["bars"]) == {"B13 time", "B13 wait", "B13 memory"}
+    assert result["move"]["application"]["failed"] == 0
+    assert result["move"]["steps"]["verify"]["rows"] >= 2_000
+    assert {"flip", "settle", "decide", "open"} <= set(result["move"]["steps"]["cut_over"]["steps_seconds"])
+
+
 def test_a_quick_run_of_how_cost_grows(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
     """`--scale` fills each size, and says what a session costs there in disk, log, memory and time."""
     printed, result = quick_run(postgres_database(), tmp_path, "--scale")
