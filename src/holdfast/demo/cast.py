@@ -11,12 +11,10 @@ from typing import Any, Final
 from holdfast.demo.asking import ask
 from holdfast.demo.journal import OLD_APPLICATION
 from holdfast.demo.processes import PYTHON, Children, environment
-from holdfast.demo.programs import DemoFailed
 from holdfast.demo.progress import Progress
 
-_START_SECONDS: Final = 30.0
-_AT_REST: Final = 2000
-"""Sessions of the old application that nobody uses meanwhile."""
+_AT_REST: Final = 20
+"""Sessions of the old application that nobody uses meanwhile, for each client."""
 _LISTENING: Final = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 
 
@@ -41,13 +39,15 @@ class Cast:
         """Start it on a new file; the tokens of the sessions that it began for half of the clients."""
         known = self._clients // 2
         journal = self.journals / f"{OLD_APPLICATION}.jsonl"
-        arguments = [str(self.file), str(journal), str(self._progress.began), str(_AT_REST), str(known)]
-        _, _, heard = await self._children.converse(
+        arguments = [str(self.file), str(journal), str(self._progress.began), str(_AT_REST * self._clients), str(known)]
+        process, _, heard = await self._children.converse(
             OLD_APPLICATION, [*PYTHON, "holdfast.demo.old_application", *arguments], environment()
         )
-        line = await asyncio.wait_for(heard.readline(), _START_SECONDS)
+        line = await heard.readline()
         if not line:
-            raise DemoFailed(f"the old application failed: {self._children.words(OLD_APPLICATION)}")
+            # It has ended, or is about to.
+            await process.wait()
+            self._children.refuse_ended(OLD_APPLICATION)
         tokens: list[str] = json.loads(line)
         return tokens
 
@@ -70,10 +70,7 @@ class Cast:
             HOLDFAST_DRAIN_DELAY_SECONDS="0",
         )
         await self._children.start("server", [*PYTHON, "holdfast", "serve", "--port", "0"], variables)
-        async with asyncio.timeout(_START_SECONDS):
-            while not await self._ready():
-                self._children.refuse_ended("server")
-                await asyncio.sleep(0.05)
+        await self._children.until("server", self._ready)
         self._progress.serving = "SQLite"
 
     async def _ready(self) -> bool:
@@ -101,10 +98,10 @@ class Cast:
         )
         self._say.write(json.dumps(wanted).encode() + b"\n")
         self._hearing = asyncio.create_task(self._hear(heard))
-        async with asyncio.timeout(_START_SECONDS):
-            while self._progress.tally.get("connected", 0) < self._clients:
-                self._children.refuse_ended("clients")
-                await asyncio.sleep(0.05)
+        await self._children.until("clients", self._connected)
+
+    async def _connected(self) -> bool:
+        return bool(self._progress.tally.get("connected", 0) >= self._clients)
 
     async def _hear(self, heard: asyncio.StreamReader) -> None:
         async for line in heard:

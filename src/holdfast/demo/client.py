@@ -63,6 +63,8 @@ class Client:
     async def live(self, token: str | None) -> None:
         """From log-in to the last look. A token is one that another application issued to this user."""
         login = await self._log_in() if token is None else await self._known(token)
+        if login is None:
+            return
         await self._connected(login)
         self.tally.connected += 1
         while not self.stop.is_set():
@@ -89,21 +91,24 @@ class Client:
 
     # What it writes
 
-    async def _log_in(self) -> Login:
+    async def _log_in(self) -> Login | None:
+        """A new session; `None` when it is time to leave before there is one."""
         body = {"user_id": self.name, "metadata": {"n": 0}}
-        while True:
+        while not self.stop.is_set():
             answer = await self._asked("created", "-", "POST", "/api/v1/sessions", self.credential, body)
             if answer is not None and answer.status == 201:
                 return Login(answer.body["id"], answer.body["token"])
-            await asyncio.sleep(_RETRY_SECONDS)
+            await self._pause(_RETRY_SECONDS)
+        return None
 
-    async def _known(self, token: str) -> Login:
+    async def _known(self, token: str) -> Login | None:
         """The session that a token opens: somebody else began it."""
-        while True:
+        while not self.stop.is_set():
             answer = await ask(self.port, "GET", "/api/v1/sessions/current", token)
             if answer.status == 200:
                 return Login(answer.body["id"], token)
-            await asyncio.sleep(_RETRY_SECONDS)
+            await self._pause(_RETRY_SECONDS)
+        return None
 
     async def _connected(self, login: Login) -> None:
         """Open the socket. Several attempts may be needed while the server says that nothing was done."""
@@ -167,6 +172,8 @@ class Client:
     async def _use_another_device(self) -> None:
         """Log in once more, be validated, and log out of most of these again."""
         other = await self._log_in()
+        if other is None:
+            return
         body = {"token": other.token}
         await self._asked("validated", other.id, "POST", "/api/v1/sessions/validate", self.credential, body)
         if self.chance.random() < 0.3:
@@ -231,6 +238,8 @@ class Client:
                     self._note("logged out", id, began, of=what)
                     return answer
                 self._note("refused", id, began, of=what)
+                if self.stop.is_set() and time.monotonic() - began > TIMEOUT_SECONDS:
+                    return None
                 await asyncio.sleep(_RETRY_SECONDS)
         finally:
             self.tally.waiting -= 1

@@ -17,7 +17,6 @@ _LOOPBACK: Final = "127.0.0.1"
 _USER: Final = "holdfast"
 # Below the range from which systems take the local end of outgoing connections.
 _PORTS: Final = range(15_000, 30_000)
-_START_SECONDS: Final = 30.0
 _ACCESS: Final = f"host all all {_LOOPBACK}/32 scram-sha-256\n"
 
 
@@ -51,20 +50,20 @@ async def start(children: Children) -> str:
     # SIGINT is what PostgreSQL calls a fast shutdown.
     command = [str(binaries / "postgres"), "-D", str(data)]
     await children.start("postgresql", command, variables, ending=signal.SIGINT, user=user)
-    await _ready(children, data)
+
+    async def ready() -> bool:
+        return _says_ready(data)
+
+    await children.until("postgresql", ready)
     return f"postgresql://{_USER}:{password}@{_LOOPBACK}:{port}/postgres"
 
 
-async def _ready(children: Children, data: Path) -> None:
-    async with asyncio.timeout(_START_SECONDS):
-        while True:
-            children.refuse_ended("postgresql")
-            with suppress(OSError):
-                # The eighth line is the state.
-                lines = (data / "postmaster.pid").read_text().splitlines()
-                if len(lines) >= 8 and lines[7].strip() == "ready":
-                    return
-            await asyncio.sleep(0.05)
+def _says_ready(data: Path) -> bool:
+    with suppress(OSError):
+        # The eighth line is the state.
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        return len(lines) >= 8 and lines[7].strip() == "ready"
+    return False
 
 
 def _free_port() -> int:

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -15,6 +16,7 @@ from holdfast.demo.programs import Account, DemoFailed
 from holdfast.settings import process_environment
 
 PYTHON: Final = (sys.executable, "-m")
+_START_SECONDS: Final = 40.0
 _STOP_SECONDS: Final = 10.0
 _LAST_WORDS: Final = 2000
 
@@ -161,6 +163,15 @@ class Children:
         process, _ = self._running[name]
         if process.returncode is not None:
             raise DemoFailed(f"{name} ended by itself ({process.returncode}): {self.words(name)}")
+
+    async def until(self, name: str, holds: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for something that a process does when it starts. Raises `DemoFailed` when it ends or takes too long."""
+        until = time.monotonic() + _START_SECONDS
+        while not await holds():
+            self.refuse_ended(name)
+            if time.monotonic() > until:
+                raise DemoFailed(f"{name} was not ready after {_START_SECONDS:g} seconds: {self.words(name)}")
+            await asyncio.sleep(0.05)
 
     async def ended(self, name: str) -> None:
         """Wait until a process has ended by itself. Raises `DemoFailed` when that was no success."""
