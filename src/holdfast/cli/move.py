@@ -87,10 +87,20 @@ app.command("status")(move_looking.status)
 
 
 @app.command()
-def verify(dry_run: DryRun = False, sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
+def verify(
+    mend: Annotated[
+        bool,
+        typer.Option("--mend", help="Take rows that differ once more from the store that serves, and compare again."),
+    ] = False,
+    dry_run: DryRun = False,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
+    as_json: AsJson = False,
+) -> None:
     """Compare all rows of both stores while writes go on; exit code 3 when they differ.
 
-    Before the cut-over it proves the copy, after it the way back.
+    Before the cut-over it proves the copy, after it the way back. Rows differ when somebody wrote to a store past
+    Holdfast: find out who it was before you --mend them.
 
     Example: holdfast move verify
     """
@@ -98,16 +108,20 @@ def verify(dry_run: DryRun = False, sqlite: Sqlite = None, postgres: Postgres = 
 
     async def work(mover: "Mover") -> dict[str, Any]:
         found = await mover.verify()
+        mended = 0
+        if mend and not found.clean:
+            mended = sum(map(len, found.differing.values()))
+            found = await mover.mend(found)
         differing = {table: len(keys) for table, keys in found.differing.items() if keys}
         named = mover.named(found)
-        said = f"{found.rows:,} rows compared, and none differs"
+        said = f"{found.rows:,} rows compared, and none differs" + (f"; {mended:,} were mended" if mended else "")
         if differing:
             counts = ", ".join(f"{count:,} in {table}" for table, count in differing.items())
             said = (
                 f"rows differ: {counts} ({', '.join(named)}); somebody changed them past Holdfast, or a store was "
-                "restored. Do not cut over; abort the move and start it again"
+                "restored. Find out who it was; --mend takes them from the store that serves"
             )
-        return {"said": said, "rows": found.rows, "differing": differing, "named": named}
+        return {"said": said, "rows": found.rows, "differing": differing, "mended": mended, "named": named}
 
     pursue(stores, "verify", work, dry_run=dry_run, as_json=as_json)
 

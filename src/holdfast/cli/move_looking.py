@@ -128,11 +128,23 @@ def status(
             end(USAGE, "--watch is for people; leave out --json")
         interruptible(_watch(stores))
         return
-    found = asyncio.run(stores.status())
+    found, obstacles = asyncio.run(_look(stores))
     if as_json:
-        print_json(status_as_json(found) | {"next": _next(found)})
+        print_json(status_as_json(found) | {"obstacles": obstacles, "next": _next(found)})
     else:
         print_facts(facts_of(found))
+        for each in obstacles:
+            complain(each)
+
+
+async def _look(stores: Stores) -> "tuple[MoveStatus, list[str]]":
+    """Where the move stands, and which processes could not follow; none are known while a store is away."""
+    from holdfast.move.planning import deaf
+
+    found = await stores.status()
+    if found.away or found.phase is None:
+        return found, []
+    return found, await deaf(stores.sqlite, stores.postgresql, stores.settings.store_options())
 
 
 def facts_of(found: "MoveStatus") -> dict[str, object]:

@@ -173,7 +173,11 @@ async def _foreseen(stores: Stores, goal: "Goal", *, backups: bool) -> list[str]
     from holdfast.move.foresight import steps_ahead
 
     async with stores.mover(View(), backups=backups) as mover:
-        return steps_ahead(goal, await mover.look(), backups=backups)
+        look = await mover.look()
+        steps = steps_ahead(goal, look, backups=backups)
+        if goal == "cutover" and (look.sqlite.authority, look.postgresql.phase) == ("here", "following"):
+            await mover.refuse_unready()
+        return steps
 
 
 async def _worked(

@@ -105,9 +105,22 @@ class PostgresqlStep:
         """Cross off entries of the log that SQLite has."""
         await self._connection.execute(f"DELETE FROM {self._s}.holdfast_move_log WHERE seq = ANY($1)", entries)
 
+    async def take_again(self, keys: Keys) -> None:
+        """Note rows as if they had been written, so that SQLite gets them once more."""
+        for table, some in keys.items():
+            await self._connection.execute(
+                f"INSERT INTO {self._s}.holdfast_move_log (shape, key) SELECT $1, unnest($2::text[])",
+                table,
+                [SHAPES[table].to_hex(key) for key in some],
+            )
+
     async def fence(self) -> None:
         """Stop accepting writes, to go back."""
         await self._switch(closed=True, authority="pending", phase="returning")
+
+    async def stay(self) -> None:
+        """Accept writes again, not having given the authority up: which rows they change was noted throughout."""
+        await self._switch(closed=False, authority="here", phase="switched")
 
     async def give_back(self) -> None:
         """Give the authority up, SQLite having all that was written here."""

@@ -210,6 +210,14 @@ class SqliteSide(Writer):
         with self._stepping("prune", token):
             self._run("DELETE FROM holdfast_move_log WHERE seq <= ?", up_to)
 
+    def take_again(self, keys: Keys, token: int) -> None:
+        """Note rows as if they had been written, so that they are applied once more."""
+        with self._stepping("take again", token):
+            for table, some in keys.items():
+                self._driver.executemany(
+                    "INSERT INTO holdfast_move_log (shape, key) VALUES (?, ?)", [(table, key) for key in some]
+                ).close()
+
     def flip(self, token: int) -> None:
         """Stop accepting writes: what the log names now is all that there is."""
         with self._stepping("flip", token):
@@ -271,6 +279,7 @@ class SqliteSide(Writer):
             self._put(shape, list(images.rows[table].values()))
         for table, shape in reversed(SHAPES.items()):
             self._delete(shape, images.gone[table])
+        self._applied()
         self._run("UPDATE holdfast_move SET applying = 0 WHERE id = 1")
 
     # What another form of file does otherwise
@@ -301,6 +310,9 @@ class SqliteSide(Writer):
 
     def _delete(self, shape: Shape, keys: Sequence[Key]) -> None:
         self._driver.executemany(f"DELETE FROM {shape.table} WHERE {shape.key} = ?", [(key,) for key in keys]).close()
+
+    def _applied(self) -> None:
+        """After rows were written, while that is allowed."""
 
     def _triggers(self) -> dict[str, str]:
         return _native_triggers()
