@@ -1,6 +1,5 @@
 """A legacy file is moved, and moved back: nobody is logged out, and what nobody touched stays as it was."""
 
-import asyncio
 import json
 import sqlite3
 import time
@@ -14,7 +13,6 @@ import pytest
 from holdfast import SessionManager, StoreOptions
 from holdfast.legacy.zone import zone_named
 from holdfast.move.conditions import Wishes
-from holdfast.move.mover import Mover
 from holdfast.move.odd_rows import list_odd
 from holdfast.move.rows import SHAPES
 from holdfast.move.state import MoveRefused
@@ -22,8 +20,8 @@ from holdfast.move.status import StatusReader
 from tests.conftest import MigratedDatabases
 from tests.legacy.conftest import berlin
 from tests.legacy.old_application import OldSessionManager, legacy_file, local_now, text
-from tests.legacy.test_beside import result, start
 from tests.move.legacy_place import ZONE, LegacyPlace, fill
+from tests.move.old_writing import start, stopped
 
 __all__ = ["berlin"]
 pytestmark = pytest.mark.usefixtures("berlin")
@@ -127,13 +125,16 @@ async def test_the_old_application_writes_until_it_is_sealed_out(place: LegacyPl
     """Move 9, 16: what its processes wrote through start and copy is there; then the file refuses them in words."""
     old = OldSessionManager(place.path)
     shared = [old.create_session(f"u{number}") for number in range(20)]
-    processes = [await start(place.path, shared, seed) for seed in range(2)]
-    async with place.following() as manager, place.mover(wishes=Wishes(quiet=timedelta(seconds=0.5))) as mover:
+    stop = place.path.with_name("stop")
+    processes = [await start(place.path, shared, seed, stop) for seed in range(2)]
+    async with place.mover(wishes=Wishes(quiet=timedelta(hours=1))) as mover:
         await mover.start()
-        with pytest.raises(MoveRefused, match="old application wrote"):
-            await mover.cut_over()
-        said = [await result(each) for each in processes]
-        await eventually_sealed(mover)
+        for refused in (mover.seal, mover.cut_over):
+            with pytest.raises(MoveRefused, match="old application wrote"):
+                await refused()
+    said = await stopped(processes, stop)
+    async with place.following() as manager, place.mover(wishes=Wishes(quiet=timedelta(0))) as mover:
+        await mover.seal()
         with pytest.raises(sqlite3.IntegrityError, match="moved to another store"):
             old.create_session("u1")
         assert await manager.validate_session(shared[0]) is not None
@@ -153,17 +154,6 @@ async def test_the_old_application_writes_until_it_is_sealed_out(place: LegacyPl
         await mover.roll_back()
         assert old.create_session("u1")
         assert (await mover.verify()).clean
-
-
-async def eventually_sealed(mover: Mover) -> None:
-    """Seal as soon as it has been quiet for long enough."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await mover.seal()
-                return
-            except MoveRefused:
-                await asyncio.sleep(0.05)
 
 
 async def test_live_rows_in_quarantine_stop_a_cut_over(place: LegacyPlace) -> None:
@@ -262,10 +252,18 @@ async def test_another_zone_than_the_writers_is_found(place: LegacyPlace, zone: 
     old = OldSessionManager(place.path)
     token = old.create_session("u1")
     options = StoreOptions(legacy_tz=zone)
+    found = list_odd(place.path, zone_named(zone))
+    assert found is not None
+    # Times to come are seen at once; times that have passed, once a write was heard.
+    assert ("not come yet" in (found.objection or "")) == (zone == "UTC")
     async with place.mover(options=options) as mover:
         await mover.start()
         for _ in range(3):
             old.validate_session(token)
+        await mover.look()
+        heard = list_odd(place.path, zone_named(zone))
+        assert heard is not None
+        assert "writes times of UTC+01:00" in (heard.objection or "")
         with pytest.raises(MoveRefused, match=r"writes times of UTC\+01:00.*HOLDFAST_LEGACY_TZ"):
             await mover.start()
     async with place.mover(options=options, wishes=Wishes(trust_zone=True)) as mover:

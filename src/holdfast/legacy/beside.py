@@ -25,12 +25,15 @@ _UNTIL: Final = struct.Struct("d")
 class BesideOthers(FileWriter):
     """What every writer of a legacy file does to leave room for the old application."""
 
+    busy_milliseconds = BUSY_MILLISECONDS
+    """How long it waits for the old application to let go of a lock."""
+
     def _statement(self, text: str) -> None:
         """See `FileWriter`. Waits for the write lock by looking often, where SQLite would look ever less often.
 
         The old application's processes let go of it for moments only, and one batch of ours serves many callers.
         """
-        limit = time.monotonic() + BUSY_MILLISECONDS / 1000
+        limit = time.monotonic() + self.busy_milliseconds / 1000
         self._driver.execute("PRAGMA busy_timeout = 0").fetchall()
         try:
             while True:
@@ -42,7 +45,7 @@ class BesideOthers(FileWriter):
                         raise
                 time.sleep(random.uniform(*_LOOK_SECONDS))  # noqa: S311 - jitter, no secret
         finally:
-            self._driver.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}").fetchall()
+            self._driver.execute(f"PRAGMA busy_timeout = {self.busy_milliseconds}").fetchall()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

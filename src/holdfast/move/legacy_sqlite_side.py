@@ -17,7 +17,7 @@ from uuid import UUID
 
 from holdfast.legacy import statements
 from holdfast.legacy.adoption import CHUNK, Adoption
-from holdfast.legacy.beside import BUSY_MILLISECONDS, BesideOthers
+from holdfast.legacy.beside import BesideOthers
 from holdfast.legacy.originals import digest_of_row
 from holdfast.legacy.reading import Reader, as_text
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry
@@ -29,11 +29,13 @@ from holdfast.move.legacy_sqlite_objects import COUNT_SESSIONS, DROPPED, TABLES,
 from holdfast.move.rows import IMPORTED, SESSIONS, Images, Key, Row, Shape
 from holdfast.move.sqlite_side import SqliteSide
 from holdfast.move.state import LeaseHeld, MoveRefused, Reached, SqliteState
+from holdfast.sql.failures import NotDone
 from holdfast.sql.tables import instant
 from holdfast.sql.writer import identity
 
 Answer = TypeVar("Answer")
 
+_OPENING_SECONDS: Final = 10.0
 _NEWS: Final = 500
 _NAMES: Final = ", ".join(LegacyRow._fields)
 _OF_IDS: Final = (
@@ -51,6 +53,8 @@ class LegacySide(BesideOthers, SqliteSide):
     """The file. One task of a mover uses it, one call at a time."""
 
     keeps_clear = True
+    # Nobody waits for an answer of it: rather late than once more.
+    busy_milliseconds = 2000
 
     def __init__(self, path: Path, reached: Reached, zone: tzinfo, on_bad_expiry: OnBadExpiry = "quarantine") -> None:
         """Prepare it; `open` connects. The zone is the one whose local times the old application writes."""
@@ -65,12 +69,13 @@ class LegacySide(BesideOthers, SqliteSide):
         """Connect. Changes nothing."""
         self._open_lock()
         self._driver = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_MILLISECONDS / 1000
+            self._path, isolation_level=None, check_same_thread=False, timeout=_OPENING_SECONDS
         )
         self._file = identity(self._path)
         self._driver.text_factory = as_text
         self._driver.execute("PRAGMA synchronous = FULL")
         self._driver.execute("PRAGMA mmap_size = 0").fetchall()
+        self._driver.execute(f"PRAGMA busy_timeout = {self.busy_milliseconds}").fetchall()
         self._adoption = Adoption(self._driver)
 
     def make_ready(self) -> None:
@@ -102,7 +107,8 @@ class LegacySide(BesideOthers, SqliteSide):
             return SqliteState("here", UUID(int=0), None, None, 0, 0, 0, whole=False)
         moving = statements.is_moving(self._driver) and statements.held(self._driver).authority == "here"
         if moving and self._has_news():
-            with self._stepping("gather", None):
+            # Not done means that the old application did not let go of the lock: then the next look gathers more.
+            with suppress(NotDone), self._stepping("gather", None):
                 self._gather()
         return super().look()
 
@@ -331,11 +337,10 @@ class LegacySide(BesideOthers, SqliteSide):
 
     # Back
 
-    def _apply(self, images: Images) -> None:
-        super()._apply(images)
-        # The file takes no writes but ours: these notes are of the rows that were just written.
-        self._run("DELETE FROM holdfast_new")
-        self._run("DELETE FROM holdfast_gone")
+    def _applied(self) -> None:
+        """See `SqliteSide`. The file takes no writes but these: all notes are of the rows that were just written."""
+        while self._adopt():
+            pass
 
     def _put(self, shape: Shape, rows: Sequence[Row]) -> None:
         if shape is IMPORTED:
@@ -413,8 +418,6 @@ class LegacySide(BesideOthers, SqliteSide):
                 return
             names = ", ".join(f"{name} = ?" for name in columns)
             self._run(f"UPDATE sessions SET {names} WHERE session_id = ?", *columns.values(), key)
-            if "user_id" in columns:
-                self._run(statements.SET_USER, columns["user_id"], 0, key)
 
     def _key_for(self, digest: bytes) -> str:
         """The token of a digest; where nobody kept it, a key that opens nothing to anybody who has not read the file.

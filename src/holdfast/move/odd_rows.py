@@ -1,5 +1,6 @@
 """Which rows of a legacy file are odd, and how: for `plan` and `status`. Looks, and changes nothing."""
 
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from holdfast.legacy.originals import digest_of_row
 from holdfast.legacy.reading import as_text
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry
 from holdfast.legacy.walking import all_rows
+from holdfast.move.clocks import WritersClock, is_to_come, objection, seconds_ahead, spelt
 from holdfast.move.legacy_rows import Class, Judged, judge
 from holdfast.sql.tables import instant
 
@@ -66,6 +68,9 @@ class LegacyRows:
     odd: list[OddRow] = field(default_factory=list)
     """The repaired and the quarantined ones, up to `MOST_LISTED`; quarantined ones first."""
 
+    objection: str | None = None
+    """What speaks against the zone that the rows were read in, in a sentence that says what to do."""
+
     @property
     def rows(self) -> int:
         """How many there are."""
@@ -91,6 +96,7 @@ class LegacyRows:
         counts = ("rows", "exact", "repaired", "quarantined", "quarantined_live", "live")
         return {
             **{name: getattr(self, name) for name in counts},
+            "objection": self.objection,
             "remarks": dict(self.remarks.most_common()),
             "odd": [each.as_json() for each in self.odd],
         }
@@ -115,18 +121,38 @@ def list_odd(
     with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
         driver.text_factory = as_text
         at = instant(driver.execute(statements.NOW).fetchone()[0])
-        served = _is_served(driver)
+        served, newest = _is_served(driver), -math.inf
         for row in all_rows(driver):
             id, over = _known(driver, row) if served else (None, False)
             judged = judge(row, zone, at, over=over, on_bad_expiry=on_bad_expiry)
             found.count(judged, at)
+            newest = max(newest, seconds_ahead(row.last_activity, at.timestamp()) or -math.inf)
             if judged.remarks and len(listed[judged.kind]) < MOST_LISTED:
                 digest = digest_of_row(row)[:16].hex()
                 listed[judged.kind].append(OddRow(judged.kind, id, digest, judged.remarks, judged.is_live(at)))
             if found.rows % _EVERY == 0:
                 tell(found.rows)
+        found.objection = objection(_clocks(driver), zone) or _to_come(newest, zone, at)
     found.odd = [*listed["quarantined"], *listed["repaired"]][:MOST_LISTED]
     return found
+
+
+def _to_come(newest: float, zone: tzinfo, at: datetime) -> str | None:
+    """Before a move has heard a write, all that can be told is a time that has not come yet in the zone."""
+    if newest == -math.inf or not is_to_come(newest, zone, at):
+        return None
+    return (
+        f"a row was last active at a time that has not come yet in {zone}, {spelt(int(newest))} by the clock at "
+        "least; set HOLDFAST_LEGACY_TZ to the zone that the old application writes in"
+    )
+
+
+def _clocks(driver: sqlite3.Connection) -> list[WritersClock]:
+    """What a move that is under way has heard of the old application's clock."""
+    if driver.execute("SELECT 1 FROM sqlite_master WHERE name = 'holdfast_move_clocks'").fetchone() is None:
+        return []
+    rows = driver.execute("SELECT lead, writes, seen_at FROM holdfast_move_clocks ORDER BY lead").fetchall()
+    return [WritersClock(lead, writes, instant(seen_at)) for lead, writes, seen_at in rows]
 
 
 def _is_served(driver: sqlite3.Connection) -> bool:
