@@ -72,6 +72,7 @@ class Mover(Running):
             await in_thread(refuse_start, self._sqlite, self._wishes)
             await self._keep_way_back()
 
+    @_goal
     async def seal(self) -> None:
         """Refuse the writes of the old application beside a legacy file from now on, and go on taking our own.
 
@@ -117,6 +118,17 @@ class Mover(Running):
             await in_thread(self._sqlite.prune, since, token)
         return comparison
 
+    @_goal
+    async def mend(self, comparison: Comparison) -> Comparison:
+        """Take the rows that a comparison found to differ once more from the store that serves; compare all again."""
+        token = await self._leased()
+        if (await self.look()).sqlite.authority == "here":
+            await in_thread(self._sqlite.take_again, comparison.differing, token)
+        else:
+            async with self._postgresql.step("take again", token, "switched") as step:
+                await step.take_again(comparison.differing)
+        return await self.verify()
+
     def named(self, comparison: Comparison, most: int = 20) -> list[str]:
         """Some of the rows that differ, for a message: sessions by their ids, others by their table only."""
         ids = comparison.differing.get("sessions", [])[:most]
@@ -159,14 +171,17 @@ class Mover(Running):
         if look.sqlite.authority == "here":
             await self._cut(budget)
 
+    async def refuse_unready(self) -> None:
+        """Raise `MoveRefused` when a cut-over would, for what the file holds or who writes to it. Changes nothing."""
+        await in_thread(refuse_cut_over, self._sqlite, self._wishes)
+
     async def _cut(self, budget: timedelta) -> None:
         await self.run()
-        await in_thread(refuse_cut_over, self._sqlite, self._wishes)
+        await self.refuse_unready()
         await self._keep_way_back()
         if not (await self.verify()).clean:
             raise StoresDiffer("the two stores differ, see what `verify` finds; SQLite serves on")
         await self._back_up(self._addresses[0])
-        # The question whether all processes can follow belongs here.
         await self.run()
         token = await self._leased()
         self._measure()
