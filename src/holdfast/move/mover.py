@@ -4,23 +4,20 @@ Each method is safe to repeat, and continues what an earlier call left undone, i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
-from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
-from uuid import UUID, uuid4
+from typing import Final, TypeVar
+from uuid import uuid4
 
+from holdfast.move.comparing import Comparing
 from holdfast.move.conditions import refuse_cut_over, refuse_start, refuse_writing
-from holdfast.move.running import Running, in_our_words
+from holdfast.move.goals import goal
 from holdfast.move.state import LeaseHeld, MoveRefused, Phase, StoresDiffer
-from holdfast.move.steps import Differing
 from holdfast.move.threads import in_thread
-from holdfast.move.verifying import Comparison, suspects
 from holdfast.sessions.store import Authority
 
 Answer = TypeVar("Answer")
-Parameters = ParamSpec("Parameters")
 
 BUDGET: Final = timedelta(seconds=2)
 """How long clients' writes wait for a cut-over's decision at most."""
@@ -28,31 +25,10 @@ NO_MOVE: Final = "no move is under way; start one"
 OVER: Final = "the sessions were moved already, and PostgreSQL holds them; there is nothing left to do"
 
 
-def _goal(
-    call: Callable[Concatenate["Mover", Parameters], Awaitable[Answer]],
-) -> Callable[Concatenate["Mover", Parameters], Coroutine[Any, Any, Answer]]:
-    """Something that may be asked of a mover, whose failures are told in our words."""
-
-    @wraps(call)
-    async def pursued(mover: "Mover", /, *arguments: Parameters.args, **named: Parameters.kwargs) -> Answer:
-        try:
-            return await call(mover, *arguments, **named)
-        except Exception as error:
-            told = in_our_words(error)
-            if isinstance(told, LeaseHeld):
-                # Asked once more, it may take the lease again.
-                mover._token = None
-            if told is error:
-                raise
-            raise told from error
-
-    return pursued
-
-
-class Mover(Running):
+class Mover(Comparing):
     """One process's part in a move. Used by one task; `async with` opens and closes it."""
 
-    @_goal
+    @goal
     async def start(self) -> None:
         """Begin a move, or continue one: copy all rows, then follow until nothing is left to apply.
 
@@ -72,7 +48,7 @@ class Mover(Running):
             await in_thread(refuse_start, self._sqlite, self._wishes)
             await self._keep_way_back()
 
-    @_goal
+    @goal
     async def seal(self) -> None:
         """Refuse the writes of the old application beside a legacy file from now on, and go on taking our own.
 
@@ -88,72 +64,7 @@ class Mover(Running):
             token = await self._leased()
             await self._patiently(lambda: in_thread(self._sqlite.retire, token))
 
-    @_goal
-    async def verify(self) -> Comparison:
-        """Compare all rows of both stores, while writes go on. Before a cut-over, and before a roll-back.
-
-        Raises `MoveRefused` when no move is far enough, or writes come faster than they are applied.
-        """
-        await self.run()
-        look = await self.look()
-        where = (look.sqlite.authority, look.postgresql.phase)
-        if where not in (("here", "following"), ("there", "switched")):
-            raise MoveRefused(
-                f"there is nothing to compare: the move is {look.postgresql.phase or 'not under way'}; start one, or "
-                "bring it to its end"
-            )
-        token, since = await self._leased(), look.sqlite.head
-        self._begin("comparing", sum((await in_thread(self._sqlite.counts)).values()))
-
-        async def renew(rows: int) -> None:
-            await self._renew()
-            self._report(rows)
-            await self._give_way()
-
-        rows, suspected = await suspects(self._sqlite, self._postgresql, self._rows, renew)
-        comparison = Comparison(rows, await self._settled(suspected, token))
-        if comparison.clean and where[0] == "here":
-            async with self._postgresql.step("verify", token, "following") as step:
-                await step.verified(since)
-            await in_thread(self._sqlite.prune, since, token)
-        return comparison
-
-    @_goal
-    async def mend(self, comparison: Comparison) -> Comparison:
-        """Take the rows that a comparison found to differ once more from the store that serves; compare all again."""
-        token = await self._leased()
-        if (await self.look()).sqlite.authority == "here":
-            await in_thread(self._sqlite.take_again, comparison.differing, token)
-        else:
-            async with self._postgresql.step("take again", token, "switched") as step:
-                await step.take_again(comparison.differing)
-        return await self.verify()
-
-    def named(self, comparison: Comparison, most: int = 20) -> list[str]:
-        """Some of the rows that differ, for a message: sessions by their ids, others by their table only."""
-        ids = comparison.differing.get("sessions", [])[:most]
-        others = [table for table, keys in comparison.differing.items() if keys and table != "sessions"]
-        return [*(f"session {UUID(hex=key)}" for key in ids if isinstance(key, str)), *others]
-
-    async def _settled(self, suspected: Differing, token: int) -> Differing:
-        """Of the rows that seemed to differ, those that differ once all changes are applied."""
-        time = asyncio.get_running_loop().time
-        limit = time() + self._patience
-        while True:
-            look = await self.look()
-            match look.postgresql.phase:
-                case "following":
-                    complete, differing = await self._steps.apply(look, token, suspected)
-                case "switched":
-                    complete, differing = await self._steps.reverse(token, suspected)
-                case _:
-                    raise LeaseHeld("another process took the move over; look at its status, and repeat this then")
-            if complete:
-                return differing
-            if time() > limit:
-                raise MoveRefused("writes come faster than they are applied; try again when there are fewer")
-
-    @_goal
+    @goal
     async def cut_over(self, budget: timedelta = BUDGET) -> None:
         """Compare all rows, then let PostgreSQL take the authority over. Nothing to do when it has it already.
 
@@ -218,7 +129,7 @@ class Mover(Running):
         elif failure is not None:
             raise failure
 
-    @_goal
+    @goal
     async def withdraw(self) -> None:
         """Call a cut-over off. Raises `MoveRefused` when SQLite has decided already: then roll back instead."""
         look = await self.look()
@@ -232,7 +143,7 @@ class Mover(Running):
         if look.postgresql.phase == "cutting":
             await self._steps.resume(token)
 
-    @_goal
+    @goal
     async def roll_back(self) -> None:
         """Bring the authority back to SQLite, with all that was written since. Nothing to do when it has it already.
 
@@ -268,7 +179,7 @@ class Mover(Running):
         async with self._postgresql.step("fence", token, "switched") as step:
             await step.fence()
 
-    @_goal
+    @goal
     async def complete(self) -> None:
         """End a move that has switched: there is no way back after it. The file stays, and takes no more writes.
 
@@ -276,7 +187,7 @@ class Mover(Running):
         """
         await self._end("there", "switched", "completing")
 
-    @_goal
+    @goal
     async def abort(self) -> None:
         """End a move that has not switched: SQLite serves on as before; PostgreSQL is emptied, and stays closed.
 

@@ -150,6 +150,10 @@ class Running:
             with suppress(Exception):
                 await self._postgresql.release_lease(token)
 
+    def forget_lease(self) -> None:
+        """Take a lease anew before the next step: somebody else has it by now."""
+        self._token = None
+
     async def look(self) -> Look:
         """Where the move stands. Raises `MoveRefused` when the two stores do not belong together."""
         # SQLite last: what PostgreSQL said before may be old then, and its own transaction will find out.

@@ -1,0 +1,80 @@
+"""Holds the two stores against each other, while writes go on."""
+
+import asyncio
+from uuid import UUID
+
+from holdfast.move.goals import goal
+from holdfast.move.running import Running
+from holdfast.move.state import LeaseHeld, MoveRefused
+from holdfast.move.steps import Differing
+from holdfast.move.threads import in_thread
+from holdfast.move.verifying import Comparison, suspects
+
+
+class Comparing(Running):
+    """The part of a mover that compares."""
+
+    @goal
+    async def verify(self) -> Comparison:
+        """Compare all rows of both stores, while writes go on. Before a cut-over, and before a roll-back.
+
+        Raises `MoveRefused` when no move is far enough, or writes come faster than they are applied.
+        """
+        await self.run()
+        look = await self.look()
+        where = (look.sqlite.authority, look.postgresql.phase)
+        if where not in (("here", "following"), ("there", "switched")):
+            raise MoveRefused(
+                f"there is nothing to compare: the move is {look.postgresql.phase or 'not under way'}; start one, or "
+                "bring it to its end"
+            )
+        token, since = await self._leased(), look.sqlite.head
+        self._begin("comparing", sum((await in_thread(self._sqlite.counts)).values()))
+
+        async def renew(rows: int) -> None:
+            await self._renew()
+            self._report(rows)
+            await self._give_way()
+
+        rows, suspected = await suspects(self._sqlite, self._postgresql, self._rows, renew)
+        comparison = Comparison(rows, await self._settled(suspected, token))
+        if comparison.clean and where[0] == "here":
+            async with self._postgresql.step("verify", token, "following") as step:
+                await step.verified(since)
+            await in_thread(self._sqlite.prune, since, token)
+        return comparison
+
+    @goal
+    async def mend(self, comparison: Comparison) -> Comparison:
+        """Take the rows that a comparison found to differ once more from the store that serves; compare all again."""
+        token = await self._leased()
+        if (await self.look()).sqlite.authority == "here":
+            await in_thread(self._sqlite.take_again, comparison.differing, token)
+        else:
+            async with self._postgresql.step("take again", token, "switched") as step:
+                await step.take_again(comparison.differing)
+        return await self.verify()
+
+    def named(self, comparison: Comparison, most: int = 20) -> list[str]:
+        """Some of the rows that differ, for a message: sessions by their ids, others by their table only."""
+        ids = comparison.differing.get("sessions", [])[:most]
+        others = [table for table, keys in comparison.differing.items() if keys and table != "sessions"]
+        return [*(f"session {UUID(hex=key)}" for key in ids if isinstance(key, str)), *others]
+
+    async def _settled(self, suspected: Differing, token: int) -> Differing:
+        """Of the rows that seemed to differ, those that differ once all changes are applied."""
+        time = asyncio.get_running_loop().time
+        limit = time() + self._patience
+        while True:
+            look = await self.look()
+            match look.postgresql.phase:
+                case "following":
+                    complete, differing = await self._steps.apply(look, token, suspected)
+                case "switched":
+                    complete, differing = await self._steps.reverse(token, suspected)
+                case _:
+                    raise LeaseHeld("another process took the move over; look at its status, and repeat this then")
+            if complete:
+                return differing
+            if time() > limit:
+                raise MoveRefused("writes come faster than they are applied; try again when there are fewer")
