@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from holdfast.sql import schema
 from tests.cli.command import COMMAND, environment, run_program
 from tests.cli.moving import Program
 from tests.conftest import MigratedDatabases
+from tests.docs.pages import page
 from tests.support.polling import eventually
 
 STATUS = {
@@ -317,3 +319,15 @@ async def test_a_process_that_cannot_follow_stops_the_cut_over(move: Program) ->
         await move("cutover")
         await move("rollback", "--no-backup", code=4)
         await move("rollback", "--no-backup", "--ignore-processes")
+
+
+def test_the_pages_name_options_that_there_are() -> None:
+    """Docs: every command and option of a move that the two pages name is one."""
+    sections = page("reference/cli.md").read_text(encoding="utf-8").split("\n## ")
+    there = {text.partition("\n")[0]: text for text in sections if text.startswith("holdfast move ")}
+    assert len(there) == 9
+    options = set(re.findall(r"`(--[a-z-]+)`", "".join(there.values())))
+    for name in ("how-to/move-a-store.md", "explanation/live-move.md"):
+        text = page(name).read_text(encoding="utf-8")
+        assert set(re.findall(r"holdfast move [a-z]+", text)) <= set(there)
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options
