@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,26 @@ async def test_a_legacy_file(tmp_path: Path) -> None:
     path = legacy_file(tmp_path / "old.db", [plain_row("session-1")])
     found = by_name((await examine(Settings.from_environment({"HOLDFAST_SQLITE_PATH": str(path)}))).findings)
     assert (found["schema"].level, found["time zone"].level, found["journal"].level) == ("notice", "warning", "notice")
+
+
+async def test_both_stores_of_a_move(migrated_database: MigratedDatabases, tmp_path: Path) -> None:
+    """PRODUCT 3: each is looked at, and which one serves: it has to be said as long as either could."""
+    path = tmp_path / "sessions.db"
+    await schema.upgrade(path)
+    both = {"HOLDFAST_SQLITE_PATH": str(path)}
+    found = await diagnosed(migrated_database(None), **both)
+    assert (found["schema (SQLite)"].level, found["schema (PostgreSQL)"].level) == ("ok", "ok")
+    assert (found["authority"].level, "SESSION_DB_TYPE" in str(found["authority"].remedy)) == ("problem", True)
+    found = await diagnosed(migrated_database(None), SESSION_DB_TYPE="sqlite", **both)
+    assert found["authority"].level == "notice"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("UPDATE holdfast_control SET authority = 'there'")
+    found = await diagnosed(migrated_database(None), **both)
+    assert (found["authority"].level, found["authority"].what) == ("ok", "postgresql has it")
+    away = {"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/app", **both}
+    diagnosis = await examine(Settings.from_environment(away))
+    assert not diagnosis.reachable
+    assert by_name(diagnosis.findings)["store (PostgreSQL)"].level == "problem"
 
 
 def test_files_that_others_may_open(tmp_path: Path) -> None:

@@ -58,15 +58,21 @@ def product_version() -> str:
 def prepare_directory(directory: Path, needed: int) -> None:
     """Make the directory, owner-only, and see that a backup of so many bytes has room.
 
-    Raises `StoreRefused` for a directory that others may write to, `StoreUnavailable` when there is no room.
+    Raises `StoreRefused` for what is no directory and for one that others may write to, `StoreUnavailable` when there
+    is no room.
     """
     try:
+        if os.path.lexists(directory) and not directory.is_dir():
+            raise StoreRefused(f"{directory} is not a directory; give another one with --directory")
         for each in reversed([each for each in (directory, *directory.parents) if not each.exists()]):
             each.mkdir(mode=0o700, exist_ok=True)
         refuse_open(directory.resolve())
         refuse_full(directory, needed)
     except OSError as error:
-        raise StoreUnavailable(f"the directory {directory} cannot be used ({error.strerror})") from error
+        raise StoreUnavailable(
+            f"the directory {directory} cannot be used ({error.strerror}); check its owner and mode, or give another "
+            "one with --directory"
+        ) from error
 
 
 def refuse_full(directory: Path, needed: int) -> None:

@@ -1,5 +1,6 @@
 """Clear old backups away, and never the last that is known to be good."""
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -45,8 +46,10 @@ def prune(
     removed does not count as a backup any more. Raises `StoreRefused` for a directory that others may change.
     """
     result = Pruned([], [], [], [], [])
-    if not directory.is_dir():
+    if not os.path.lexists(directory):
         return result
+    if not directory.is_dir():
+        raise StoreRefused(f"{directory} is not a directory; give another one with --directory")
     refuse_open(directory.resolve())
     now = now or datetime.now(UTC)  # noqa: TID251 - no database is asked for its clock here
     newest: dict[tuple[str, UUID | str | None], Path] = {}

@@ -69,7 +69,8 @@ async def _take_postgresql(address: PostgresqlAddress, options: StoreOptions, di
         inside = await postgresql_copy.look_inside(connection, options.schema)
         if inside.revision is None:
             raise StoreRefused(
-                f"Holdfast's tables are not in schema {options.schema!r} of {address}; nothing to back up"
+                f"Holdfast's tables are not in schema {options.schema!r} of {address}: there is nothing to back up; "
+                "check the address and HOLDFAST_SCHEMA"
             )
         prepare_directory(directory, inside.size)
         with new_archive(directory, "postgresql", inside.now) as folder:
@@ -111,7 +112,7 @@ async def take_table(
             )
         ]
         if not columns:
-            raise StoreRefused(f"there is no table {place} in {address}; nothing to back up")
+            raise StoreRefused(f"there is no table {place} in {address}: there is nothing to back up")
         now, size = await connection.fetchrow("SELECT clock_timestamp(), pg_table_size(to_regclass($1))", place)
         prepare_directory(directory, size)
         with new_archive(directory, "table", now) as folder:

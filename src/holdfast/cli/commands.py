@@ -1,13 +1,17 @@
 """The groups of commands put together, and what their errors become."""
 
-from typing import Annotated
+import logging
+from typing import Annotated, Final
 
 import typer
 
 from holdfast.cli import backups, bench, db, demo, doctor, import_, move, serve, sessions
-from holdfast.cli.exits import OK, REFUSED, CommandEnded, complain
+from holdfast.cli.exits import FAILURE, OK, REFUSED, CommandEnded, complain
 from holdfast.server.version import package_version
 from holdfast.sessions.errors import HoldfastError
+
+# What a server has to say of its surroundings at each start, `holdfast doctor` says when it is asked.
+_QUIET: Final = ("db", "doctor", "sessions")
 
 # No pretty exceptions: they print local variables, and those hold passwords.
 app = typer.Typer(
@@ -36,12 +40,15 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def holdfast(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Keep the sessions of web applications whose users stay connected."""
+    if context.invoked_subcommand in _QUIET:
+        logging.getLogger("holdfast").setLevel(logging.ERROR)
 
 
 def run() -> int:
@@ -53,4 +60,9 @@ def run() -> int:
     except HoldfastError as error:
         complain(str(error))
         return REFUSED
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        complain(f"{error.filename or 'this machine'}: {error.strerror}")
+        return FAILURE
     return OK

@@ -1,6 +1,7 @@
 """`holdfast serve`."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,6 +73,7 @@ def serve(
 def _check(settings: "Settings", *, as_json: bool) -> None:
     from holdfast.doctor.starting import refuse_unfit
 
+    logging.getLogger("holdfast").setLevel(logging.ERROR)
     problem, stores = None, []
     try:
         stores = asyncio.run(refuse_unfit(settings))

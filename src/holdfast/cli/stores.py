@@ -1,7 +1,6 @@
 """The store that a command is about, and what is refused before anything opens it."""
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -33,8 +32,6 @@ def ask(
     an empty store, nor a look at a file change its tables. With `make` a missing one is made.
     """
     refuse_both(sqlite, postgres)
-    # What a server has to say of its surroundings at each start, `holdfast doctor` says when it is asked.
-    logging.getLogger("holdfast").setLevel(logging.ERROR)
     settings = read_settings(sqlite, postgres, sweep_interval_seconds="none")
     manager = settings.manager()
 

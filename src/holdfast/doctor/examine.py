@@ -1,5 +1,6 @@
 """All the looks, in order: the settings, the machine, the store."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,27 +8,47 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from holdfast.doctor import machine, postgresql
+from holdfast.doctor.authority import authority
 from holdfast.doctor.credentials import credentials, exposure
 from holdfast.doctor.finding import Diagnosis, Finding
 from holdfast.legacy.form import has_legacy_form
 from holdfast.sessions.errors import HoldfastError, StoreRefused, StoreUnavailable
-from holdfast.sessions.store import StoreOptions
+from holdfast.sessions.store import StoreOptions, TwoStores
 from holdfast.settings import Settings
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.connections import connect_arguments
 from holdfast.sql.failures import to_raise
+from holdfast.sql.writer import refuse_strange
 
 _SECONDS = 10.0
 
 
 async def examine(settings: Settings) -> Diagnosis:
-    """Look at everything that the settings name, and change nothing.
+    """Look at everything that the settings name, at both stores where there are two, and change nothing.
 
     Raises `InvalidArgument` for an address that is none; a store that cannot be reached is a finding.
     """
-    address = parse_address(settings.address())
+    stores = settings.stores()
     findings = [*machine.versions(), *credentials(settings), exposure(settings)]
+    if not isinstance(stores, TwoStores):
+        reachable = await _store(parse_address(stores), settings, findings)
+        return Diagnosis(findings, reachable)
+    reachable = True
+    for name, address in (
+        ("SQLite", parse_address(stores.sqlite)),
+        ("PostgreSQL", parse_address(stores.postgresql)),
+    ):
+        found: list[Finding] = []
+        reachable &= await _store(address, settings, found)
+        findings += [replace(each, name=f"{each.name} ({name})") for each in found]
+    if reachable:
+        findings.append(await authority(stores, settings.store_options()))
+    return Diagnosis(findings, reachable)
+
+
+async def _store(address: SqliteAddress | PostgresqlAddress, settings: Settings, findings: list[Finding]) -> bool:
+    """Add what is to be said of a store; whether it could be asked."""
     try:
         if isinstance(address, SqliteAddress):
             await _sqlite(address.path, settings, findings)
@@ -36,26 +57,35 @@ async def examine(settings: Settings) -> Diagnosis:
     except StoreUnavailable as error:
         remedy = "look whether it runs, and at address, network and permissions"
         findings.append(Finding("store", "problem", str(error), remedy))
-        return Diagnosis(findings, reachable=False)
+        return False
     except StoreRefused as error:
         remedy = "correct the address, the name or the password, or the role's rights"
         findings.append(Finding("store", "problem", str(error), remedy))
-        return Diagnosis(findings, reachable=False)
-    return Diagnosis(findings, reachable=True)
+        return False
+    return True
 
 
 async def _sqlite(path: Path, settings: Settings, findings: list[Finding]) -> None:
-    findings += [machine.sqlite_library(), machine.file_system(path), *machine.permissions(path), machine.space(path)]
-    if not path.exists():  # noqa: ASYNC240 - nothing else runs in this process
-        findings.append(Finding("store", "notice", f"there is no file {path} yet", "the first start makes it"))
-        return
+    findings += [machine.sqlite_library(), machine.file_system(path)]
     legacy = has_legacy_form(path)
-    findings.append(machine.journal(path, legacy=legacy))
+    try:
+        rights = list(machine.permissions(path))
+        findings += [*rights, machine.space(path)]
+        if not os.path.lexists(path):  # noqa: ASYNC240 - nothing else runs in this process
+            if any(each.level == "problem" for each in rights):
+                raise StoreUnavailable(f"SQLite file {path} cannot be looked at, nor made")
+            findings.append(Finding("store", "notice", f"there is no file {path} yet", "the first start makes it"))
+            return
+        refuse_strange(path)
+        findings.append(machine.journal(path, legacy=legacy))
+    except OSError as error:
+        raise StoreUnavailable(f"SQLite file {path} cannot be looked at: {error.strerror}") from error
     if not legacy:
         findings.append(await _schema(SqliteAddress(path), settings.store_options()))
         return
     what = "an application's own sessions table, served as it is"
-    findings.append(Finding("schema", "notice", what, "run `holdfast db import` to keep digests instead of tokens"))
+    remedy = f"`holdfast db import --from-sqlite {path}` into another store keeps digests instead of tokens"
+    findings.append(Finding("schema", "notice", what, remedy))
     if settings.legacy_tz is None:
         remedy = "set HOLDFAST_LEGACY_TZ to the zone in which the application wrote"
         findings.append(Finding("time zone", "warning", "its local times are read in this machine's zone", remedy))

@@ -73,10 +73,15 @@ def _kind(path: str, mounts: str) -> str:
 
 
 def permissions(path: Path) -> Iterable[Finding]:
-    """Who else may read the file or replace it, and whether this user may write."""
+    """Who else may read the file or replace it, and whether this user may write. Raises nothing."""
     folder = path.absolute().parent
-    if not folder.is_dir():
-        yield Finding("directory", "notice", f"{folder} is not there yet", "the first start makes it")
+    if not _is_directory(folder):
+        above = next(each for each in folder.parents if each == each.parent or _is_directory(each))
+        if os.path.lexists(folder) or not os.access(above, os.W_OK | os.X_OK):
+            remedy = "check the path, and the permissions of the directories in it"
+            yield Finding("directory", "problem", f"{folder} is no directory that this user may make or enter", remedy)
+        else:
+            yield Finding("directory", "notice", f"{folder} is not there yet", "the first start makes it")
         return
     mode = folder.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
@@ -86,7 +91,7 @@ def permissions(path: Path) -> Iterable[Finding]:
         yield Finding("directory", "problem", f"this user may not write in {folder}", remedy)
     else:
         yield Finding("directory", "ok", str(folder))
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - the method raises where a directory may not be entered
         return
     if not os.access(path, os.R_OK | os.W_OK):
         yield Finding("file", "problem", f"this user may not read and write {path}", "give this user the file")
@@ -96,10 +101,14 @@ def permissions(path: Path) -> Iterable[Finding]:
         yield Finding("file", "ok", "only its owner may open it")
 
 
+def _is_directory(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - the method raises where a directory may not be entered
+
+
 def space(path: Path) -> Finding:
     """How much room the disk has."""
     place = path.absolute().parent
-    while not place.exists():
+    while not _is_directory(place):
         place = place.parent
     free = shutil.disk_usage(place).free
     what = f"{free / _GIGABYTE:.1f} GiB are free"

@@ -34,9 +34,10 @@ TABLES: Final = text(
     "coalesce(s.n_tup_upd, 0) AS updates, coalesce(s.n_tup_hot_upd, 0) AS hot "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid "
-    "WHERE n.nspname = :schema AND c.relkind = 'r' AND c.relname IN ('sessions', 'holdfast_tickets')"
+    "WHERE n.nspname = :schema AND c.relkind = 'r' AND c.relname IN ('sessions', 'holdfast_tickets') "
+    "AND EXISTS (SELECT FROM pg_class v WHERE v.relnamespace = n.oid AND v.relname = 'holdfast_version')"
 )
-"""Our tables: options, rights, size and what the statistics say."""
+"""Our tables, where they are ours: options, rights, size and what the statistics say."""
 NOW: Final = text("SELECT clock_timestamp()")
 """The database's clock."""
 BACKEND: Final = text("SELECT pg_backend_pid()")

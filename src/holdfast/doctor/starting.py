@@ -2,8 +2,10 @@
 
 import os
 
+from holdfast.doctor.machine import permissions
 from holdfast.legacy.form import has_legacy_form
 from holdfast.server.run import check_exposure
+from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import TwoStores
 from holdfast.settings import Settings
 from holdfast.sql import schema
@@ -25,6 +27,9 @@ async def refuse_unfit(settings: Settings) -> list[str]:
 async def _refuse_unfit(store: str | os.PathLike[str], settings: Settings) -> str:
     address, options = parse_address(store), settings.store_options()
     if isinstance(address, SqliteAddress):
+        for finding in permissions(address.path):
+            if finding.level == "problem":
+                raise StoreRefused(f"{finding.what}; {finding.remedy}")
         if has_legacy_form(address.path):
             return str(address)
         upgraded = options.upgrade is not False

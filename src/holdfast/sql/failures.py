@@ -265,11 +265,11 @@ def _sqlite_advice(error: sqlite3.Error) -> str:
         sqlite3.SQLITE_FULL: "the disk is full; free some space",
         sqlite3.SQLITE_READONLY: "the file or its directory is read-only; check their owner and mode",
         sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; check the path and the permissions of its directory",
-        sqlite3.SQLITE_BUSY: "another process holds its write lock",
+        sqlite3.SQLITE_BUSY: "another process holds its write lock; try again, or stop that process",
         sqlite3.SQLITE_CONSTRAINT: (
             "a foreign key of another table keeps a session; declare it ON DELETE CASCADE or SET NULL"
         ),
-        sqlite3.SQLITE_IOERR: "the disk answered with an error; check the file system",
+        sqlite3.SQLITE_IOERR: "the disk answered with an error; check the file system, its free space and quotas",
     }.get(code, "SQLite answered with an error")
 
 
