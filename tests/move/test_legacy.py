@@ -14,6 +14,7 @@ from holdfast import SessionManager, StoreOptions
 from holdfast.legacy.zone import zone_named
 from holdfast.move.conditions import Wishes
 from holdfast.move.odd_rows import list_odd
+from holdfast.move.processes import ProcessSeen, processes_seen
 from holdfast.move.rows import SHAPES
 from holdfast.move.state import MoveRefused
 from holdfast.move.status import StatusReader
@@ -22,6 +23,7 @@ from tests.legacy.conftest import berlin
 from tests.legacy.old_application import OldSessionManager, legacy_file, local_now, text
 from tests.move.legacy_place import ZONE, LegacyPlace, fill
 from tests.move.old_writing import start, stopped
+from tests.support.polling import eventually
 
 __all__ = ["berlin"]
 pytestmark = pytest.mark.usefixtures("berlin")
@@ -318,3 +320,24 @@ async def test_new_sessions_come_back_to_the_old_application_on_request(place: L
         await mover.complete()
         assert not await place.in_postgresql("SELECT 1 FROM pg_class WHERE relname LIKE 'holdfast_move%'")
         assert await manager.validate_session(rotated.token) is not None
+
+
+async def test_processes_on_a_legacy_file_are_known(place: LegacyPlace) -> None:
+    """Registry: one that follows is seen in both stores; one that knows the file only is an obstacle."""
+
+    async def seen() -> list[ProcessSeen]:
+        return await processes_seen(place.path, place.address)
+
+    async with place.following():
+
+        async def follows() -> bool:
+            return [each.can_follow for each in await seen()] == [True]
+
+        await eventually(follows, what="this process is seen in both stores")
+    assert await seen() == []
+    async with SessionManager(place.path, sweep_interval=None):
+
+        async def obstacle() -> bool:
+            return any("knows only the SQLite file" in (each.obstacle or "") for each in await seen())
+
+        await eventually(obstacle, what="this process is seen in the file")

@@ -30,8 +30,10 @@ from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
 from holdfast.sql.joiner import Batch, Joiner
+from holdfast.sql.presence import Noting, Presence
 from holdfast.sql.sqlite import refuse_library
 from holdfast.sql.statistics import HOURS, TOP
+from holdfast.sql.tables import tables
 from holdfast.sql.writer import Write, refuse_strange
 
 Answer = TypeVar("Answer")
@@ -58,6 +60,7 @@ class LegacyStore:
         self._zone = zone
         self._where = f"legacy SQLite file {address}"
         self._thread: ThreadPoolExecutor | None = None
+        self._presence: Presence | None = None
         self.observer = Observer()
 
     async def open(self, policy: Policy, clock: Clock) -> None:
@@ -90,11 +93,16 @@ class LegacyStore:
             if isinstance(error, Exception) and kind_of(error) is not Kind.BUG:
                 raise to_raise(error, self._where) from error
             raise
+        self._presence = Presence(tables(None), follows=self._options.follows, where=self._where, do=self._note)
+        self._presence.start()
 
     async def close(self) -> None:
         """See `Store`."""
         if self._thread is None:
             return
+        presence, self._presence = self._presence, None
+        if presence is not None:
+            await presence.stop()
         await self._writes.close()
         await self._in_thread(self._writer.close)
         self._thread.shutdown(wait=True)
@@ -277,6 +285,9 @@ class LegacyStore:
 
     async def _just_ended(self, window: timedelta) -> Sequence[UUID]:
         return await self._look(lambda sessions: sessions.just_ended(window, _ENDS_LIMIT))
+
+    async def _note(self, noting: Noting) -> None:
+        await self._in_thread(self._writer.note, noting)
 
     async def _do(self, work: Callable[[LegacySessions], Answer]) -> Answer:
         return await self._with_connection(lambda sessions, _: work(sessions))

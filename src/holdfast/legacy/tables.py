@@ -58,6 +58,10 @@ TABLES: Final = (
         id INTEGER PRIMARY KEY CHECK (id = 1), adopted INTEGER NOT NULL DEFAULT 0, probes INTEGER NOT NULL DEFAULT 0,
         hooks_expected_at INTEGER)""",
     "INSERT OR IGNORE INTO holdfast_control (id) VALUES (1)",
+    # As in a native store: which processes of Holdfast use the file.
+    """CREATE TABLE IF NOT EXISTS holdfast_processes (
+        id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, follows INTEGER NOT NULL,
+        seen_at INTEGER NOT NULL)""",
     # No declared type: a key keeps the type that it has in the legacy table, which may be any.
     "CREATE TABLE IF NOT EXISTS holdfast_new (seq INTEGER PRIMARY KEY, session_id)",
     "CREATE TABLE IF NOT EXISTS holdfast_gone (seq INTEGER PRIMARY KEY, session_id, user_id, expires_at)",

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.pool import StaticPool
 
 from holdfast.legacy import statements
 from holdfast.legacy.adoption import CHUNK
@@ -30,6 +31,7 @@ from holdfast.sessions.session import Record
 from holdfast.sessions.store import Held, Key
 from holdfast.sql.failures import Kind, NotDone, kind_of
 from holdfast.sql.joiner import Batch
+from holdfast.sql.presence import Noting
 from holdfast.sql.writer import Write, identity
 
 Answer = TypeVar("Answer")
@@ -63,6 +65,7 @@ class LegacyWriter(BesideOthers):
         self._schema_version = -1
         self._moving = False
         self._seen = -1
+        self._noting: Connection | None = None
         self.sessions: LegacySessions
 
     def connect(self) -> str:
@@ -115,6 +118,21 @@ class LegacyWriter(BesideOthers):
     def probe(self, _: Connection, __: bool) -> None:
         """A write that must reach the disk."""
         self._driver.execute("UPDATE holdfast_control SET probes = probes + 1 WHERE id = 1")
+
+    def note(self, noting: Noting) -> None:
+        """Do something in one transaction, whoever holds the authority."""
+        if self._noting is None:
+            # Over the one connection that there is, whose transactions are none of its business.
+            made = create_engine(
+                "sqlite+pysqlite://",
+                creator=lambda: self._driver,
+                poolclass=StaticPool,
+                pool_reset_on_return=None,
+                isolation_level="AUTOCOMMIT",
+            )
+            self._noting = made.connect()
+        connection = self._noting
+        self._transaction(lambda: noting(connection))
 
     def refuse_replaced(self) -> None:
         """See `FileWriter`."""
