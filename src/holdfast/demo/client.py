@@ -10,7 +10,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from holdfast.demo.asking import LOOPBACK, TIMEOUT_SECONDS, Answer, ask
-from holdfast.demo.journal import WRITES, Entry, Journal
+from holdfast.demo.journal import Entry, Journal
+from holdfast.demo.tally import Tally
 
 _PAUSE_SECONDS: Final = 1.0
 """Between two writes of a client, on average."""
@@ -18,22 +19,6 @@ _RETRY_SECONDS: Final = 0.2
 _LEAVING_SECONDS: Final = 2.0
 _SESSION_IS_OVER: Final = frozenset((3000, 4401, 4403, 4409))
 _ABNORMAL: Final = 1006
-
-
-@dataclass(slots=True)
-class Tally:
-    """What all clients of this process have seen so far: for the eye, the results come from the journals."""
-
-    connected: int = 0
-    """How many clients have had a socket."""
-    open: int = 0
-    acknowledged: int = 0
-    longest_ms: float = 0.0
-    waiting: int = 0
-    refused: int = 0
-    unknown: int = 0
-    dropped: int = 0
-    logged_out: int = 0
 
 
 @dataclass(slots=True)
@@ -247,11 +232,4 @@ class Client:
     def _note(self, what: str, id: str, began: float, **more: Any) -> None:
         entry = Entry(what, id, round((time.monotonic() - began) * 1000, 1), **more)
         self.journal.note(entry)
-        tally = self.tally
-        tally.acknowledged += what in WRITES
-        if what in WRITES or what == "unknown":
-            tally.longest_ms = max(tally.longest_ms, entry.ms)
-        tally.refused += what == "refused"
-        tally.unknown += what == "unknown"
-        tally.dropped += what == "dropped"
-        tally.logged_out += what == "logged out"
+        self.tally.count(entry)

@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from holdfast.demo.client import Client, Tally
+from holdfast.demo.client import Client
 from holdfast.demo.journal import Journal
+from holdfast.demo.tally import Tally
 
 _TELL_SECONDS: Final = 0.2
 

@@ -188,7 +188,8 @@ class Children:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, ending)
             try:
-                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), _STOP_SECONDS)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -19,6 +19,7 @@ from holdfast.demo.programs import DemoFailed
 from holdfast.demo.progress import Progress
 from holdfast.move.conditions import Wishes
 from holdfast.move.mover import Mover
+from holdfast.move.state import MoveRefused, StoresDiffer
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.store import StoreOptions
 
@@ -26,6 +27,7 @@ LIMIT_SECONDS: Final = 110.0
 """It is over by then, one way or another, with some seconds to clear away."""
 _QUIET: Final = timedelta(seconds=2)
 """How long the old application has to have been silent before the cut-over; an operator would wait ten seconds."""
+_ATTEMPTS: Final = 3
 _HOLDS: Final = 7
 """In so many stretches the clients work while nothing else happens."""
 _PACKAGES: Final = ("asyncpg", "websockets", "uvicorn", "fastapi", "prometheus_client")
@@ -143,11 +145,31 @@ class Story:
                 ("the way back is given up", "move complete", mover.complete, "PostgreSQL"),
             ):
                 with step(title, command) as going:
-                    await work()
+                    called_off = await with_patience(work)
                     if mover.writes_waited is not None and serving != self.progress.serving:
                         going.note = f"writes waited {mover.writes_waited * 1000:,.0f} ms"
+                    if called_off:
+                        going.note += f", called off before: {called_off}"
                 self.progress.serving = serving
                 await self._hold()
 
     async def _hold(self, at_least: float = 0.0) -> None:
         await asyncio.sleep(max(self._hold_seconds, at_least))
+
+
+async def with_patience(work: Callable[[], Awaitable[None]], pause: float = 1.0) -> int:
+    """Do it, and again where it was called off, as an operator on a busy machine; how often it was called off.
+
+    Raises `MoveRefused` when that was too often, and `StoresDiffer` at once.
+    """
+    for called_off in range(_ATTEMPTS - 1):
+        try:
+            await work()
+        except StoresDiffer:
+            raise
+        except MoveRefused:
+            await asyncio.sleep(pause)
+        else:
+            return called_off
+    await work()
+    return _ATTEMPTS - 1
