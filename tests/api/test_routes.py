@@ -1,12 +1,16 @@
 """Every route, once as it is meant to be used."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
+import httpx2
 import pytest
 
 from holdfast.api.bodies import CreatedAnswer, DevicesAnswer, PageAnswer, SessionAnswer, StatsAnswer, ValidateAnswer
+from holdfast.server.app import create_app
 from holdfast.sessions.manager import MAX_PAGE
-from tests.api.api import APPLICATION, OPERATOR, Api, running
+from tests.api.api import APPLICATION, OPERATOR, SETTINGS, Api, running
 
 
 def moment(text: str) -> datetime:
@@ -222,6 +226,30 @@ async def test_stats_count_live_sessions(api: Api) -> None:
     await api.create()
     stats = StatsAnswer.model_validate((await api.ask("GET", "stats", OPERATOR)).json())
     assert (stats.active_sessions, stats.lifetime_seconds) == (1, 86_400)
+
+
+async def test_stats_on_request_say_what_is_kept(api: Api, tmp_path: Path) -> None:
+    """With `hours` the answer has what `holdfast sessions stats` has; a store that cannot count says so."""
+    assert (await api.ask("GET", "stats?hours=24", OPERATOR)).status_code == 422
+    settings = replace(SETTINGS, sqlite_path=tmp_path / "sessions.db")
+    app = create_app(settings)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://holdfast.test") as client,
+    ):
+        headers = {"Authorization": f"Bearer {OPERATOR}"}
+        for device in ("phone", "phone", "desk"):
+            body = {"user_id": "u1", "metadata": {"device": device}}
+            assert (await client.post("/api/v1/sessions", json=body, headers=headers)).status_code == 201
+        plain = (await client.get("/api/v1/stats", headers=headers)).json()
+        assert "statistics" not in plain
+        asked = (await client.get("/api/v1/stats?hours=1&top=1", headers=headers)).json()
+        found = StatsAnswer.model_validate(asked).statistics
+        assert found is not None
+        assert (found.live, found.ended, sum(hour.created for hour in found.hours)) == (3, 0, 3)
+        assert [(share.name, share.live) for share in found.devices] == [("phone", 2)]
+        assert moment(found.at) > datetime(2026, 1, 1, tzinfo=UTC)
+        assert (await client.get("/api/v1/stats?hours=0", headers=headers)).status_code == 422
 
 
 async def test_erasing_a_user_leaves_no_trace(api: Api) -> None:

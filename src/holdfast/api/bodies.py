@@ -1,11 +1,13 @@
 """What goes over the wire: request bodies, which take nothing they do not name, and the shapes of answers."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.sessions.session import NewSession, Session
+from holdfast.sessions.statistics import Statistics
 from holdfast.web.responses import timestamp
 
 _ID: Final = "01938a5e-7b1c-7f3e-8f4a-2b6f0c9d1e22"
@@ -208,6 +210,45 @@ class MoveAnswer(BaseModel):
     away: list[str] = Field(description="Which of the two stores did not answer.")
 
 
+class HourAnswer(BaseModel):
+    """What happened in one hour, to sessions that are still kept."""
+
+    hour: Time
+    created: int
+    ended: int
+
+
+class ShareAnswer(BaseModel):
+    """The sessions of one user, or of one kind of device; null for those without one."""
+
+    name: str | None
+    live: int
+    kept: int
+    requests: int
+
+
+class DurationsAnswer(BaseModel):
+    """How long sessions lasted that have ended, in seconds."""
+
+    sessions: int
+    median: float
+    p90: float
+    p99: float
+    longest: float
+
+
+class StatisticsAnswer(BaseModel):
+    """One look at everything that is kept, as `holdfast sessions stats` shows it."""
+
+    at: Time
+    live: int
+    ended: int
+    hours: list[HourAnswer] = Field(description="The newest first; only hours in which something happened.")
+    users: list[ShareAnswer]
+    devices: list[ShareAnswer] = Field(description="By the metadata's key `device`.")
+    durations: DurationsAnswer | None = Field(description="Null where no ended session is kept.")
+
+
 class StatsAnswer(BaseModel):
     """What is cheap to know. Durations are seconds; null means no limit."""
 
@@ -227,6 +268,7 @@ class StatsAnswer(BaseModel):
     idle_timeout_seconds: float | None
     max_lifetime_seconds: float | None
     move: MoveAnswer | None = Field(default=None, description="Null where there is one store.")
+    statistics: StatisticsAnswer | None = Field(default=None, description="There when `hours` asked for it.")
 
 
 class ErrorAnswer(BaseModel):
@@ -236,6 +278,13 @@ class ErrorAnswer(BaseModel):
     error: str
     message: str
     correlation_id: str | None = None
+
+
+def statistics_body(found: Statistics) -> dict[str, Any]:
+    """What a store says of its sessions as a whole."""
+    values = asdict(found)
+    hours = [{**hour, "hour": timestamp(hour["hour"])} for hour in values["hours"]]
+    return {**values, "at": timestamp(found.at), "hours": hours}
 
 
 def session_body(session: Session) -> Mapping[str, Any]:

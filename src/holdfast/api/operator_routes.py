@@ -14,14 +14,19 @@ from holdfast.api.bodies import (
     SessionAnswer,
     StatsAnswer,
     session_body,
+    statistics_body,
 )
 from holdfast.api.credentials import Gate, operator_scheme
 from holdfast.api.options import RouterOptions
 from holdfast.api.pages import read_page
+from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import MAX_PAGE, SessionManager
+from holdfast.sessions.statistics import Statistical
 from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
 
 _TAGS: Final = ["operator"]
+_MOST_HOURS: Final = 24 * 366
+_MOST_SHARES: Final = 1000
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {
     403: {"model": ErrorAnswer, "description": "The application's credential is not enough."},
     404: {"model": ErrorAnswer, "description": "No such live session."},
@@ -80,19 +85,29 @@ def add_operator_routes(router: APIRouter, manager: SessionManager, gate: Gate, 
         return Response(status_code=204, headers=NO_STORE)
 
     @router.get("/stats", response_model=StatsAnswer, responses=_FORBIDDEN, dependencies=operator, tags=list(_TAGS))
-    async def show_stats() -> Response:
-        """How many sessions are live, the store's clock, the policy, and how a move stands."""
+    async def show_stats(
+        hours: Annotated[
+            int | None,
+            Query(ge=1, le=_MOST_HOURS, description="Also count what is kept, so many hours back: not cheap."),
+        ] = None,
+        top: Annotated[int, Query(ge=1, le=_MOST_SHARES, description="How many users and devices then.")] = 10,
+    ) -> Response:
+        """How many sessions are live, the store's clock, the policy, and how a move stands; on request more."""
         policy = manager.policy
-        return answer(
-            {
-                "active_sessions": await manager.get_active_session_count(),
-                "store_time": timestamp(await manager.ping()),
-                "lifetime_seconds": policy.lifetime.total_seconds(),
-                "idle_timeout_seconds": _seconds(policy.idle_timeout),
-                "max_lifetime_seconds": _seconds(policy.max_lifetime),
-                "move": None if options.move is None else options.move(),
-            }
-        )
+        said = {
+            "active_sessions": await manager.get_active_session_count(),
+            "store_time": timestamp(await manager.ping()),
+            "lifetime_seconds": policy.lifetime.total_seconds(),
+            "idle_timeout_seconds": _seconds(policy.idle_timeout),
+            "max_lifetime_seconds": _seconds(policy.max_lifetime),
+            "move": None if options.move is None else options.move(),
+        }
+        if hours is not None:
+            store = manager.store
+            if not isinstance(store, Statistical):
+                raise InvalidArgument("this store keeps no statistics; leave `hours` out")
+            said["statistics"] = statistics_body(await store.statistics(hours, top))
+        return answer(said)
 
     @router.delete(
         "/users/{user_id:user}",
