@@ -1,4 +1,4 @@
-"""Holdfast and several processes of the old application on one file, all writing."""
+"""Several processes of Holdfast and several of the old application on one file, all writing."""
 
 import asyncio
 import json
@@ -11,17 +11,22 @@ from typing import Any
 import pytest
 
 from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.store import StoreOptions
 from tests.legacy import old_application
 from tests.legacy.old_application import OldSessionManager, legacy_file
 
 SECONDS = 3.0
+ROOT = Path(__file__).parents[2]
+OLD = [old_application.__file__]
+NEW = ["-m", "tests.legacy.new_application"]
 
 
-async def start(path: Path, shared: list[str], seed: int) -> asyncio.subprocess.Process:
-    """A process of the old application, ready to write."""
+async def start(program: list[str], path: Path, shared: list[str], seed: int) -> asyncio.subprocess.Process:
+    """A process of either application, ready to write."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, old_application.__file__, str(path), ",".join(shared), str(SECONDS), str(seed)),
+        *(sys.executable, *program, str(path), ",".join(shared), str(SECONDS), str(seed)),
         stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"ready\n"
@@ -37,7 +42,10 @@ async def result(process: asyncio.subprocess.Process) -> Any:
 
 @pytest.mark.parametrize("journal_mode", ["delete", "wal"])
 async def test_all_write_one_file_at_once(tmp_path: Path, berlin: str, journal_mode: str) -> None:
-    """No count is lost, every token is good in both, and nobody hears that the database is locked."""
+    """No count is lost, every token is good in both, and nobody hears that the database is locked.
+
+    Three processes of Holdfast, one of them with two managers, and three of the old application.
+    """
     path = legacy_file(tmp_path / "sessions.db", journal_mode)
     old = OldSessionManager(path)
     shared = [old.create_session(f"u{n}") for n in range(5)]
@@ -46,7 +54,8 @@ async def test_all_write_one_file_at_once(tmp_path: Path, berlin: str, journal_m
         shared += [(await here.create_session("u5")).token, (await there.create_session("u6")).token]
         counted = dict.fromkeys(shared, 0)
         made: list[str] = []
-        processes = [await start(path, shared, seed) for seed in range(3)]
+        processes = [await start(NEW, path, shared, seed) for seed in range(2)]
+        processes += [await start(OLD, path, shared, seed) for seed in range(2, 5)]
         running = asyncio.create_task(asyncio.wait([asyncio.create_task(result(each)) for each in processes]))
 
         async def caller(number: int) -> None:
@@ -62,7 +71,9 @@ async def test_all_write_one_file_at_once(tmp_path: Path, berlin: str, journal_m
         done, _ = await running
         outcomes = [task.result() for task in done]
 
-        assert [outcome["errors"] for outcome in outcomes] == [[], [], []]
+        # Neither that the database is locked, nor that a deadline has passed.
+        assert [outcome["errors"] for outcome in outcomes] == [[]] * 5
+        assert max(outcome["longest"] for outcome in outcomes) < StoreOptions().deadline
         for token in shared:
             acknowledged = counted[token] + sum(outcome["counted"][token] for outcome in outcomes)
             for server in servers:
