@@ -52,7 +52,7 @@ class View:
 
 
 def _line(step: Step) -> str:
-    return f"{_MARKS[step.state][0]} {step.seconds:5.1f} s  {step.title:36} {step.command:13} {step.note}".rstrip()
+    return f"{_MARKS[step.state][0]} {step.seconds:5.1f} s  {step.title:32} {step.command:13} {step.note}".rstrip()
 
 
 def _picture(progress: Progress) -> Group:
@@ -67,15 +67,7 @@ def _picture(progress: Progress) -> Group:
         return Group(steps)
     tally = progress.tally
     numbers = Table(box=None, pad_edge=False, header_style="dim")
-    for name in (
-        "serving",
-        "open sockets",
-        "writes acknowledged",
-        "waiting now",
-        "longest wait",
-        "dropped",
-        "logged out",
-    ):
+    for name in ("serving", "sockets", "acknowledged", "waiting", "longest wait", "dropped", "logged out"):
         numbers.add_column(name, justify="right" if name != "serving" else "left")
     numbers.add_row(
         Text(progress.serving, "bold"),

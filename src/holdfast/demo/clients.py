@@ -28,9 +28,13 @@ async def _told_to_stop(stop: asyncio.Event) -> None:
 
 async def _tell(tally: Tally) -> None:
     while True:
-        sys.stdout.write(json.dumps(asdict(tally)) + "\n")
-        sys.stdout.flush()
+        _say(tally)
         await asyncio.sleep(_TELL_SECONDS)
+
+
+def _say(tally: Tally) -> None:
+    sys.stdout.write(json.dumps(asdict(tally)) + "\n")
+    sys.stdout.flush()
 
 
 async def main(wanted: dict[str, Any]) -> None:
@@ -47,6 +51,7 @@ async def main(wanted: dict[str, Any]) -> None:
                 token = wanted["tokens"][number] if number < len(wanted["tokens"]) else None
                 lives.create_task(client.live(token))
     telling.cancel()
+    _say(tally)
     await asyncio.gather(telling, stopping, return_exceptions=True)
 
 

@@ -90,15 +90,15 @@ class Story:
             with step("PostgreSQL starts"):
                 address = await postgresql.start(children)
         async with self._own_schema(children, cast, address):
-            with step("the old application writes to SQLite"):
+            with step("an old application writes"):
                 tokens = await cast.old_application()
             with step("Holdfast serves the same file", "serve"):
                 await cast.server(address, self._schema)
-            with step(f"{self._clients} clients log in, open sockets"):
+            with step(f"{self._clients} clients open sockets"):
                 await cast.clients(tokens)
             await self._hold()
             await self._move(cast, address)
-            with step("the clients look again, and leave"):
+            with step("the clients look again, leave"):
                 await cast.part()
             with step("their journals against the store"):
                 rows = await own_schema.rows(address, self._schema)
@@ -127,7 +127,7 @@ class Story:
             backups=cast.backups,
             wishes=Wishes(quiet=_QUIET),
         ) as mover:
-            with step("all is copied, changes are followed", "move start"):
+            with step("all copied, changes followed", "move start"):
                 await mover.start()
             await self._hold()
             with step("the old application is retired"):
