@@ -1,87 +1,57 @@
-"""`holdfast move` on an application's own file, with the old application still writing to it."""
+"""`holdfast move` on an application's own file: odd rows are listed, and nothing is lost that nobody gave up."""
 
+import asyncio
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from holdfast import SessionManager, StoreOptions
-from tests.cli.moving import Program
+from tests.cli.command import run
 from tests.conftest import MigratedDatabases
 from tests.legacy.conftest import berlin
 from tests.legacy.old_application import OldSessionManager, legacy_file
-from tests.move.legacy_place import ZONE, fill
 
 __all__ = ["berlin"]
 pytestmark = pytest.mark.usefixtures("berlin")
 
 
-@pytest.fixture
-def move(tmp_path: Path, migrated_database: MigratedDatabases) -> Program:
-    """The program on a legacy file and an empty database."""
-    path = legacy_file(tmp_path / "sessions.db", "delete")
-    return Program(tmp_path, path, migrated_database(None), HOLDFAST_LEGACY_TZ=ZONE)
+async def test_an_operator_moves_a_legacy_file(tmp_path: Path, migrated_database: MigratedDatabases) -> None:
+    """Move 29, 40: plan counts and names the odd rows; each refusal names the option that was wanted; then it moves."""
+    path = legacy_file(tmp_path / "legacy.db")
+    old = OldSessionManager(path)
+    tokens = [old.create_session(f"u{number}") for number in range(5)]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE sessions SET metadata = 'no json' WHERE user_id = 'u1'")
+        connection.execute("UPDATE sessions SET expires_at = 'never' WHERE user_id = 'u2'")
+    variables = {"HOLDFAST_SQLITE_PATH": str(path), "DATABASE_URL": migrated_database(None), "TZ": "Europe/Berlin"}
 
+    async def move(*arguments: str, code: int = 0) -> Any:
+        done = await asyncio.to_thread(run, "move", *arguments, folder=tmp_path, **variables)
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
+        assert not [token for token in tokens if token in done.stdout + done.stderr]
+        return json.loads(done.stdout) if "--json" in arguments and done.stdout else done.stderr
 
-async def test_a_legacy_file_is_moved_by_the_same_commands(move: Program) -> None:
-    """CLI: every odd row is listed with its class, and what would log somebody out has to be acknowledged exactly."""
-    tokens = fill(move.path)
-    planned = await move.json("plan")
-    classes = planned["classes"]
-    assert planned["sqlite"]["form"] == "legacy"
-    assert classes["exact"] + classes["repaired"] + classes["quarantined"] == classes["rows"]
-    assert len(classes["odd"]) == classes["repaired"] + classes["quarantined"]
-    listed = await move("plan")
-    assert "quarantined" in listed
-    assert not [token for token in tokens if len(token) > 8 and token in listed + json.dumps(planned)]
-    live = classes["quarantined_live"]
-    assert live > 0
-    started = await move.json("start")
-    assert started["status"]["quarantined_live"] == live
-    await move("verify")
-    await move("cutover", code=4)
-    assert f"--accept-quarantined {live}" in move.said
-    await move("cutover", "--accept-quarantined", str(live + 1), code=4)
-    await move("cutover", "--accept-quarantined", str(live))
-    async with SessionManager(move.address, sweep_interval=None, options=StoreOptions(follows=True)) as manager:
-        for token, is_live in tokens.items():
-            assert (await manager.get_session(token) is not None) == is_live
-    await move("rollback")
-    await move("cutover", "--accept-quarantined", str(live), "--no-backup")
-    await move("complete", "--yes")
-    content = b"".join(each.read_bytes() for each in move.folder.glob("sessions.db*"))
-    assert not [token for token in tokens if token.startswith("session-case") and token.encode() in content]
-
-
-async def test_the_old_application_is_sealed_out_once_it_is_quiet(move: Program) -> None:
-    """CLI: seal waits for quiet, then refuses the old application and nobody else; twice is as good as once."""
-    old = OldSessionManager(move.path)
-    old.create_session("u1", {})
-    await move("seal", code=4)
+    plan = await move("plan", "--json")
+    classes = plan["classes"]
+    assert classes["exact"] + classes["repaired"] + classes["quarantined"] == classes["rows"] == 5
+    assert {(each["class"], each["live"]) for each in classes["odd"]} == {("repaired", True), ("quarantined", True)}
     await move("start", "--no-backup")
-    old.create_session("u2", {})
-    await move("seal", code=4)
-    assert "wrote to the file" in move.said
-    await move("cutover", "--no-backup", code=4)
-    assert "wrote to the file" in move.said
-    for _ in range(2):
-        await move("seal", "--quiet", "0")
-    with pytest.raises(sqlite3.Error, match="moved to another store"):
-        old.create_session("u3", {})
-    await move("cutover", "--no-backup")
-    assert (await move.status())["authority"] == "postgresql"
-
-
-async def test_what_is_said_of_bad_expiries_holds_for_the_whole_move(move: Program) -> None:
-    """CLI: --on-bad-expiry is given once, at the start; later commands copy nothing anew."""
-    old = OldSessionManager(move.path)
-    token = old.create_session("u1", {})
-    move.in_sqlite(f"UPDATE sessions SET expires_at = 'never' WHERE session_id = '{token}'")
-    await move("start", "--no-backup", "--on-bad-expiry", "extend")
-    again = await move.json("start", "--no-backup")
-    assert "copy" not in again["steps_ms"]
-    assert (await move.json("verify"))["rows"] >= 1
-    await move("cutover", "--no-backup", "--quiet", "0")
-    async with SessionManager(move.address, sweep_interval=None, options=StoreOptions(follows=True)) as manager:
-        assert await manager.get_session(token) is not None
+    old.validate_session(tokens[0])
+    assert "--accept-quarantined 1" in await move("cutover", "--no-backup", code=4)
+    accepting = ("cutover", "--no-backup", "--accept-quarantined", "1")
+    assert "old application wrote" in await move(*accepting, "--quiet", "3600", code=4)
+    assert "old application wrote" in await move("seal", "--quiet", "3600", code=4)
+    await move("seal", "--quiet", "0")
+    with pytest.raises(sqlite3.IntegrityError, match="moved"):
+        old.validate_session(tokens[0])
+    await move(*accepting)
+    status = await move("status", "--json")
+    assert (status["authority"], status["quarantined_live"]) == ("postgresql", 1)
+    await move("rollback", "--no-backup")
+    assert old.validate_session(tokens[1])
+    await move(*accepting, "--quiet", "0")
+    await move("complete", "--yes")
+    assert "moved already" in await move("start", code=4)
