@@ -16,6 +16,7 @@ from holdfast import SessionManager, StoreOptions
 from holdfast.move import postgresql_objects as objects
 from holdfast.move.mover import Mover
 from holdfast.move.rows import SHAPES
+from holdfast.move.throttle import Throttle
 from holdfast.sessions.tokens import digest_of_new
 
 LEASE = timedelta(seconds=0.3)
@@ -29,8 +30,9 @@ class Place:
     address: str
 
     def mover(self, **changes: Any) -> Mover:
-        """A mover with a short lease, that reads few rows at once."""
-        return Mover(str(self.path), self.address, **{"lease": LEASE, "rows": 20, **changes})
+        """A mover with a short lease, that reads few rows at once and stands back for nobody."""
+        plain = {"lease": LEASE, "rows": 20, "throttle": Throttle(slow=60.0)}
+        return Mover(str(self.path), self.address, **{**plain, **changes})
 
     @asynccontextmanager
     async def manager(self, which: str = "sqlite") -> AsyncIterator[SessionManager]:

@@ -12,17 +12,20 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from tests.move.bench import Place
 from tests.move.legacy_place import place_at
 
 ROWS = 100
+# Shorter than elsewhere: after each kill it has to run out.
+LEASE = timedelta(seconds=0.1)
 
 
 async def pursue(place: Place, goal: str, reached: Callable[[str], None]) -> None:
     """Call one method of a mover."""
-    async with place.mover(reached=reached, rows=ROWS) as mover:
+    async with place.mover(reached=reached, rows=ROWS, lease=LEASE) as mover:
         await getattr(mover, goal)()
 
 

@@ -49,7 +49,7 @@ async def write(manager: SessionManager, journal: Journal, chance: random.Random
     live: dict[str, str] = {}
     while not stop.exists():  # noqa: ASYNC240 - the process has nothing else to do
         # Others need the machine too.
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.04)
         what = chance.choices(("create", "validate", "end"), (2, 6, 1))[0]
         if what == "create" or not live:
             try:
