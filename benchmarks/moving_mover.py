@@ -30,7 +30,7 @@ async def main(file: str, address: str, schema: str) -> None:
 
         async def pursue(goal: str) -> dict[str, Any]:
             reached.clear()
-            began = time.monotonic()
+            began, worked = time.monotonic(), time.process_time()
             answer = await getattr(mover, goal)()
             ended = time.monotonic()
             assert answer is None or answer.clean, "the stores differ"
@@ -38,6 +38,7 @@ async def main(file: str, address: str, schema: str) -> None:
                 "began": began,
                 "ended": ended,
                 "seconds": ended - began,
+                "processor_seconds": time.process_time() - worked,
                 # The stretch in which nobody takes writes: from the first commit of it to the last.
                 "closed": reached.get("flip" if goal == "cut_over" else "fence"),
                 "opened": reached.get("open done" if goal == "cut_over" else "enter done"),
