@@ -33,6 +33,8 @@ from holdfast.sql.tables import Tables
 
 RESTORED: Final = "holdfast_restored"
 """On PostgreSQL the temporary table with the backup's sessions; on SQLite the name its file is attached by."""
+RESTORED_NOTES: Final = "holdfast_restored_notes"
+"""On PostgreSQL the temporary table with the backup's notes of imports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +53,24 @@ class Merged:
     """Sessions the store does not know any more, which stay gone."""
     newer: int = 0
     """Sessions that are not in the backup; they stay as they are."""
+    notes_restored: int = 0
+    """Notes of imported rows that the store did not have: it takes none of them in a second time."""
 
 
 class MergeStatements:
     """The statements for one schema and one backup."""
 
-    def __init__(self, tables: Tables, columns: Sequence[str]) -> None:
-        """`columns` are those that the backup has: an earlier revision may have fewer."""
+    def __init__(self, tables: Tables, columns: Sequence[str], noted: Sequence[str] = ()) -> None:
+        """`columns` are those that the backup has: an earlier revision may have fewer; `noted`, those of the notes."""
+        self._noted = noted
         self._tables = tables
         self._sessions = tables.sessions
         self._columns = columns
         if tables.metadata.schema is None:
             table, self._dialect = tables.sessions.to_metadata(MetaData(), schema=RESTORED), _dialect(sqlite)
+            self._notes = tables.imported.to_metadata(MetaData(), schema=RESTORED)
         else:
+            self._notes = tables.imported.to_metadata(MetaData(), schema=None, name=RESTORED_NOTES)  # type: ignore[arg-type]  # as below
             table = tables.sessions.to_metadata(MetaData(), schema=None, name=RESTORED)  # type: ignore[arg-type]  # None: none, says its page
             self._dialect = _dialect(postgresql)
         self._restored = table.alias("restored")
@@ -74,6 +81,8 @@ class MergeStatements:
         `known`: the store is the one the backup is of. `keep`: what it does not know comes back live.
         """
         yield "newer", self.text(self.newer)
+        if self._noted:
+            yield "notes_restored", self.text(self.notes)
         yield "ended_again", self.text(self.end_again)
         yield "metadata_restored", self.text(self.metadata)
         if keep:
@@ -92,6 +101,14 @@ class MergeStatements:
         """How many sessions the backup does not have."""
         there = exists().where(self._restored.c.id == self._sessions.c.id).correlate(self._sessions)
         return select(func.count()).select_from(self._sessions).where(~there)
+
+    @property
+    def notes(self) -> Insert:
+        """Insert what the store does not know of imported rows, those whose sessions are gone long since among them."""
+        ours, theirs = self._tables.imported, self._notes.alias("noted")
+        there = exists().where(ours.c.digest == theirs.c.digest).correlate(theirs)
+        columns = [theirs.c[name] for name in self._noted]
+        return insert(ours).from_select(list(self._noted), select(*columns).where(~there))
 
     @property
     def unknown(self) -> Select[Any]:

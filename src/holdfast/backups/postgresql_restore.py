@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from holdfast.backups.archive import COUNTED, Backup, Tell
-from holdfast.backups.merging import RESTORED, Merged, MergeStatements
+from holdfast.backups.merging import RESTORED, RESTORED_NOTES, Merged, MergeStatements
 from holdfast.backups.postgresql_copy import Inside, copy_in, look_inside, qualified, transaction
 from holdfast.backups.restoring import Restored, Wishes, is_known
 from holdfast.backups.take import take
@@ -18,6 +18,7 @@ from holdfast.sql.listener import EVERYTHING, channel_of
 from holdfast.sql.tables import tables
 
 DATA: Final = "sessions.copy"
+NOTES: Final = "holdfast_imported.copy"
 _LOCK_MILLISECONDS: Final = "2000"
 
 
@@ -65,7 +66,9 @@ async def _merge(
     own, file = tables(options.schema), backup.manifest.files[DATA]
     if unknown := set(file.columns) - set(own.sessions.columns.keys()):
         raise StoreRefused(f"{backup.path} has columns this version does not know: {', '.join(sorted(unknown))}")
-    statements = MergeStatements(own, file.columns)
+    # Earlier revisions had none.
+    notes = backup.manifest.files.get(NOTES)
+    statements = MergeStatements(own, file.columns, () if notes is None else notes.columns)
     place = qualified(options.schema, "sessions")
     async with transaction(address, options) as connection:
         await connection.execute(f"CREATE TEMPORARY TABLE {RESTORED} (LIKE {place} INCLUDING DEFAULTS) ON COMMIT DROP")
@@ -73,6 +76,10 @@ async def _merge(
         rows = await copy_in(connection, RESTORED, file.columns, backup.path / DATA, tell)
         if rows != file.rows["sessions"]:
             raise StoreRefused(f"the backup {backup.path} is damaged: it has {rows} sessions; use another")
+        if notes is not None:
+            imported = qualified(options.schema, "holdfast_imported")
+            await connection.execute(f"CREATE TEMPORARY TABLE {RESTORED_NOTES} (LIKE {imported}) ON COMMIT DROP")
+            await copy_in(connection, RESTORED_NOTES, notes.columns, backup.path / NOTES, tell)
         await connection.execute(f"ANALYZE {RESTORED}")
         tell("loaded", rows)
         # From here to the end writers wait, and readers do not. Behind a stranger's long transaction they would wait

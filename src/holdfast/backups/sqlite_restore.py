@@ -107,7 +107,8 @@ def _merge(
             connection.execute(f"PRAGMA {pragma}").fetchall()
         connection.execute(f"ATTACH ? AS {RESTORED}", (f"{file.absolute().as_uri()}?mode=ro&immutable=1",))
         columns = [row[1] for row in connection.execute(f"PRAGMA {RESTORED}.table_info(sessions)")]
-        statements = MergeStatements(tables(None), columns)
+        noted = [row[1] for row in connection.execute(f"PRAGMA {RESTORED}.table_info(holdfast_imported)")]
+        statements = MergeStatements(tables(None), columns, noted)
         tell("loaded", 0)
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -25,6 +25,7 @@ _SENTENCES: Final = {
     "left_out": "sessions of the backup stay gone: they were deleted after their end, or erased "
     "(--keep-sessions-live brings them back)",
     "newer": "sessions are not in the backup, and stay",
+    "notes_restored": "rows that were imported once are known again, and are not taken in a second time",
 }
 
 Directory = Annotated[Path | None, typer.Option(help="The directory instead of HOLDFAST_BACKUP_DIRECTORY.")]
