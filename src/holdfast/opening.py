@@ -56,6 +56,7 @@ def _at(address: str | os.PathLike[str], options: StoreOptions) -> MovableStore:
 
 
 def _following(two: TwoStores, options: StoreOptions) -> "FollowingStore":
+    from holdfast.move.finishing import Finisher
     from holdfast.move.following import FollowingStore
     from holdfast.sessions.errors import InvalidArgument
     from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
@@ -70,4 +71,5 @@ def _following(two: TwoStores, options: StoreOptions) -> "FollowingStore":
         _at(two.postgresql, half),
         preferred=two.preferred,
         deadline=options.deadline,
+        finish=Finisher(two.sqlite, two.postgresql, options).finish,
     )

@@ -2,8 +2,8 @@
 
 One session, whose value is the set of writes it holds. Two library writes and one by a legacy process may come at any
 moment. Two movers may each stop between looking and committing for as long as they like (a crash is a stop for ever),
-and take the lease from each other. There is one cut-over, one abort and one roll-back. Legacy writes after the flip
-are drained: taken, logged and forwarded. Sealing is the same machine without them.
+and take the lease from each other. There is one cut-over, one abort and one roll-back, which may be called off once.
+Legacy writes after the flip are drained: taken, logged and forwarded. Sealing is the same machine without them.
 
 The store that is left decides: SQLite at a cut-over, PostgreSQL at a roll-back. The one that is entered opens last.
 """
@@ -19,7 +19,7 @@ Authority = Literal["sqlite", "pending", "postgresql"]
 Phase = Literal["following", "cutting", "switched", "returning", "returned"]
 Kind = Literal[
     "apply", "cut", "flip", "settle", "decide", "open", "withdraw", "resume",
-    "forward", "reverse", "fence", "give back", "enter", "follow",
+    "forward", "reverse", "fence", "give back", "enter", "follow", "stay",
 ]  # fmt: skip
 
 
@@ -79,6 +79,7 @@ class State(NamedTuple):
     cuts: int = 1
     withdrawals: int = 1
     returns: int = 1
+    stays: int = 1
     takeovers: int = 2
 
 
@@ -182,6 +183,9 @@ def _plans(state: State, token: int, safeguards: Safeguards) -> Iterator[Plan]:
             if state.returns:
                 yield Plan("fence", token)
         case "postgresql", "returning":
+            if state.stays:
+                # Nobody can tell here whether SQLite is lost, or only slow.
+                yield Plan("stay", token)
             if state.sqlite == state.postgresql or state.stragglers & ~state.forwarded:
                 yield Plan("give back", token)
             else:
@@ -255,6 +259,10 @@ def _commit_in_postgresql(state: State, plan: Plan, safeguards: Safeguards) -> S
             return state._replace(postgresql=state.postgresql | plan.image, forwarded=state.forwarded | plan.image)
         case "fence", "switched":
             return state._replace(phase="returning", open=False, returns=state.returns - 1)
+        case "stay", "returning":
+            # The way back may be taken again.
+            again = state.returns + 1
+            return state._replace(phase="switched", open=True, returns=again, stays=state.stays - 1)
         case "give back", "returning":
             return state._replace(phase="returned")
         case "follow", "returned":

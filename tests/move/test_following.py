@@ -157,3 +157,16 @@ async def test_a_store_that_was_left_does_not_serve_alone(pair: Pair) -> None:
     await pair.give("sqlite")
     with pytest.raises(StoreRefused, match="HOLDFAST_SQLITE_PATH"):
         await SessionManager(pair.address, options=StoreOptions()).open()
+
+
+async def test_a_store_that_goes_away_before_any_move_is_not_replaced(pair: Pair) -> None:
+    """Following: there is no silent fall-back; while the one that serves is away, the other one stays what it is."""
+    async with following(pair, deadline=0.5) as (manager, store):
+        await manager.create_session("u1")
+        for path in pair.path.parent.glob(f"{pair.path.name}*"):
+            path.rename(path.with_name(f"away-{path.name}"))
+        with pytest.raises(StoreRefused):
+            await manager.create_session("u2")
+        for _ in range(3):
+            await store._found(store._current)
+        assert store.serving == "sqlite"

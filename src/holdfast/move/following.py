@@ -33,6 +33,13 @@ _PAUSE_SECONDS: Final = 0.01
 _LOOK_SECONDS: Final = 1.0
 # How long a store that claims the authority waits for the other one's word before it serves: two claims are a mistake.
 _BOTH_SECONDS: Final = 1.0
+# How long a store may take to say whether it has the authority.
+_HELD_SECONDS: Final = 1.0
+# For how long neither store accepts writes before this process asks whether it can go on itself.
+_HELP_AFTER_SECONDS: Final = 1.0
+
+Finish = Callable[[float], Awaitable[None]]
+"""Brings a move to its decision, after writes have waited for so many seconds. Raises nothing."""
 
 log = logging.getLogger("holdfast.move")
 
@@ -77,12 +84,14 @@ class _Side:
             await self.store.close()
 
     async def held(self) -> Held | None:
-        """Its authority; `None` while it cannot be asked."""
+        """Its authority; `None` while it cannot be asked, or does not answer soon."""
         if not self.open:
             return None
         try:
-            return await self.store.authority()
-        except HoldfastError as error:
+            # Not for as long as a call may take: whoever asks here has another store to look at.
+            async with asyncio.timeout(_HELD_SECONDS):
+                return await self.store.authority()
+        except (HoldfastError, TimeoutError) as error:
             log.debug("%s could not be asked for its authority: %s", self.name, error)
             return None
 
@@ -95,7 +104,13 @@ class FollowingStore:
     """
 
     def __init__(
-        self, sqlite: MovableStore, postgresql: MovableStore, *, preferred: str | None, deadline: float
+        self,
+        sqlite: MovableStore,
+        postgresql: MovableStore,
+        *,
+        preferred: str | None,
+        deadline: float,
+        finish: Finish | None = None,
     ) -> None:
         """Prepare it; connects to nothing yet.
 
@@ -104,7 +119,10 @@ class FollowingStore:
             postgresql: the PostgreSQL half, made alike.
             preferred: `sqlite` or `postgresql`, which one serves as long as no move has taken place.
             deadline: seconds a call waits for a move to decide.
+            finish: called again and again while a move does not decide; `None` leaves it to movers.
         """
+        self._finish = finish
+        self._stuck_since: float | None = None
         self._sides = (_Side("sqlite", sqlite), _Side("postgresql", postgresql))
         self._preferred = preferred
         self._deadline = deadline
@@ -240,6 +258,23 @@ class FollowingStore:
             held = await self._current.held()
             if held is None or held.authority == "there":
                 await self._found(self._current)
+            await self._help(held)
+
+    async def _help(self, seen: Held | None) -> None:
+        """See to it that a move comes to its decision, if nobody else does."""
+        if self._finish is None or (seen is not None and seen.authority == "here"):
+            self._stuck_since = None
+            return
+        held = [await side.held() for side in self._sides]
+        known = [each.authority for each in held if each is not None]
+        # Where one is away and the other has given its authority up, there is nothing to decide: that is an outage.
+        if "here" in known or not ("pending" in known or known == ["there", "there"]):
+            self._stuck_since = None
+            return
+        now = asyncio.get_running_loop().time()
+        self._stuck_since = now if self._stuck_since is None else self._stuck_since
+        if now - self._stuck_since >= _HELP_AFTER_SECONDS:
+            await self._finish(now - self._stuck_since)
 
     async def _found(self, left: _Side) -> None:
         """Wait a moment for the authority to be at another store than `left`; return either way."""
@@ -255,7 +290,8 @@ class FollowingStore:
         there = await left.held()
         # The other one is asked only when it matters: it may be silent for long, and the left one serve again.
         here = await other.held() if there is None or there.authority == "there" else None
-        if here is not None and here.authority == "here" and (there is None or there.authority == "there"):
+        # Before any move both accept writes, and neither takes the place of one that is away.
+        if here is not None and here.authority == "here" and (there is not None or here.moved):
             self._current = other
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
