@@ -266,9 +266,11 @@ async def test_plan_finds_what_stands_in_the_way(move: Program, tmp_path: Path) 
     assert both["refusals"][-1]["what"] == "PostgreSQL has 1 sessions of its own"
     missing = await move.json("plan", "--sqlite", str(tmp_path / "no.db"), code=4)
     assert "no file" in missing["refusals"][0]["what"]
-    away = await move.json("plan", "--postgres", "postgresql://nobody:hunter2@127.0.0.1:1/app", code=4)
+    nowhere = "postgresql://nobody:hunter2@127.0.0.1:1/app"
+    away = await move.json("plan", "--postgres", nowhere, code=4)
     assert "hunter2" not in json.dumps(away)
     assert len(away["refusals"]) == 2
+    assert (await move.json("status", "--postgres", nowhere, code=4))["away"] == ["postgresql"]
 
 
 @pytest.mark.parametrize(

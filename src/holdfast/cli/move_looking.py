@@ -118,7 +118,9 @@ def status(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say where the move stands: who serves, how far PostgreSQL is behind, when all rows were last compared.
+    """Say where the move stands: who serves, how far the other store is behind, when all rows were last compared.
+
+    Exit code 4 when one of the stores does not answer.
 
     Example: holdfast move status --watch
     """
@@ -135,6 +137,8 @@ def status(
         print_facts(facts_of(found))
         for each in obstacles:
             complain(each)
+    if found.away:
+        raise CommandEnded(REFUSED)
 
 
 async def _look(stores: Stores) -> "tuple[MoveStatus, list[str]]":

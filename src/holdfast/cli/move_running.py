@@ -112,18 +112,15 @@ class Stores:
     def mover(self, view: View, *, backups: bool) -> "Mover":
         """A mover between them, not opened."""
         from holdfast.move.conditions import Wishes
-        from holdfast.move.legacy_reading import settled_on_bad_expiry
         from holdfast.move.mover import Mover
 
-        settled = settled_on_bad_expiry(self.sqlite)
-        wishes = self._wishes if settled is None else {**self._wishes, "on_bad_expiry": settled}
         return Mover(
             self.sqlite,
             self.postgresql,
             self.settings.store_options(),
             backups=self.settings.backup_directory if backups else None,
             tell=view,
-            wishes=Wishes(**wishes),
+            wishes=Wishes(**self._wishes),
             wait=_WAIT_SECONDS,
         )
 

@@ -111,7 +111,8 @@ class Mover(Comparing):
     async def _decide(self, budget: timedelta) -> None:
         deciding = asyncio.ensure_future(self.run(budget.total_seconds()))
         await asyncio.wait((deciding,), timeout=budget.total_seconds())
-        if not deciding.done():
+        late = not deciding.done()
+        if late:
             # PostgreSQL may be silent, and would be waited for until the time of its statement is up.
             self._postgresql.break_off()
             deciding.cancel()
@@ -121,7 +122,7 @@ class Mover(Comparing):
             with suppress(Exception):
                 await in_thread(self._sqlite.withdraw, None)
                 self._opened()
-        if isinstance(failure, asyncio.CancelledError):
+        if failure is not None and (late or isinstance(failure, asyncio.CancelledError)):
             if (await self.look()).sqlite.authority == "there":
                 await self.run()
             else:

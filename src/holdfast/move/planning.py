@@ -42,9 +42,9 @@ class Finding:
     remedy: str
 
     @classmethod
-    def of(cls, error: HoldfastError) -> "Finding":
-        """What a refusal says: first what, and after the first semicolon what to do."""
-        what, _, remedy = str(error).partition("; ")
+    def of(cls, error: HoldfastError, store: str = "") -> "Finding":
+        """What a refusal says of a store: first what, and after the first semicolon what to do."""
+        what, _, remedy = f"{store}{error}".partition("; ")
         return cls(what, remedy or "see what the message says")
 
 
@@ -141,7 +141,7 @@ async def _look_at_file(made: Plan, address: SqliteAddress, options: StoreOption
         made.refuse(f"SQLite {sqlite3.sqlite_version} is too old", f"use {oldest} or newer")
     try:
         if not legacy and (problem := await schema.check(address, options)) is not None:
-            made.refusals.append(Finding.of(MoveRefused(problem)))
+            made.refusals.append(Finding.of(MoveRefused(problem), "the SQLite file: "))
             return False
         made.sqlite |= {
             "bytes": sqlite_copy.size_of(address.path),
@@ -183,7 +183,7 @@ async def _look_at_postgresql(made: Plan, address: PostgresqlAddress, options: S
                 "give the address with the role that ran `holdfast db upgrade`",
             )
     except HoldfastError as error:
-        made.refusals.append(Finding.of(error))
+        made.refusals.append(Finding.of(error, "PostgreSQL: "))
         return False
     finally:
         await asked.close()

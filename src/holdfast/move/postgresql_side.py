@@ -195,7 +195,11 @@ class PostgresqlSide:
                 self._lease,
             )
             if token is None:
-                raise LeaseHeld("another process moves these stores at the moment; wait for it, or stop it first")
+                held = await connection.fetchval(f"SELECT owner FROM {self._s}.holdfast_move")
+                raise LeaseHeld(
+                    f"another process moves these stores at the moment ({str(held).rpartition(':')[0] or held}); wait "
+                    "for it, or stop it first"
+                )
             assert isinstance(token, int)  # noqa: S101 - the column is a bigint
             return token
 

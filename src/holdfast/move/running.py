@@ -25,7 +25,7 @@ from holdfast.move.state import LeaseHeld, Look, MoveRefused, Phase, Reached
 from holdfast.move.steps import Steps
 from holdfast.move.threads import in_thread
 from holdfast.move.throttle import Throttle
-from holdfast.sessions.errors import HoldfastError
+from holdfast.sessions.errors import HoldfastError, StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
@@ -131,10 +131,17 @@ class Running:
         """Open both stores. Raises `StoreRefused` when one of them is not fit to be used."""
         left, entered = self._addresses
         if not has_legacy_form(left.path):
-            await schema.require(left, self._options)
-        await schema.require(entered, self._options)
+            await self._require("the SQLite file", left)
+        await self._require("PostgreSQL", entered)
         await in_thread(self._sqlite.open)
         return self
+
+    async def _require(self, name: str, address: SqliteAddress | PostgresqlAddress) -> None:
+        try:
+            await schema.require(address, self._options)
+        except StoreRefused as error:
+            # There are two stores, and the message may fit either.
+            raise StoreRefused(f"{name}: {error}") from error
 
     async def __aexit__(self, *_: object) -> None:
         """Let go of both. What is under way is continued by the next mover."""
