@@ -29,7 +29,7 @@ from holdfast.sql.writer import OLDEST_SQLITE
 
 _MOST_NAMED: Final = 5
 # What copying and comparing a row takes against reading and understanding it, as `plan` does: measured, and rough.
-_TIMES: Final = 10
+_TIMES: Final = 4
 _CLOCK_SECONDS: Final = 1.0
 _ROOM_BYTES: Final = 16 * 1024 * 1024
 
