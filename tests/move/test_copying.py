@@ -4,6 +4,8 @@ import asyncpg
 import pytest
 
 from holdfast import AuthorityMoved
+from holdfast.move import verifying
+from holdfast.move.progress import Progress
 from holdfast.move.rows import SHAPES
 from holdfast.move.state import LeaseHeld, MoveRefused
 from holdfast.sql.tables import tables
@@ -74,6 +76,34 @@ async def test_a_difference_is_found(place: Place, damage: str) -> None:
         assert not comparison.clean
         assert len(comparison.differing["sessions"]) == 1
         assert (await mover.look()).postgresql.verified is None
+
+
+async def test_no_row_is_left_out_because_many_were_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Move 37: however many rows change while all are compared, the comparison goes on to the last one."""
+    monkeypatch.setattr(verifying, "MOST_SUSPECTS", 5)
+    await place.fill(60)
+
+    def write(progress: Progress) -> None:
+        # Not the last rows: what is written is applied, and what somebody spoilt there would be whole again.
+        if progress.doing == "comparing" and not progress.rows:
+            place.in_sqlite(
+                "UPDATE sessions SET request_count = request_count + 1 "
+                "WHERE id IN (SELECT id FROM sessions ORDER BY id LIMIT 50)"
+            )
+
+    async with place.mover(tell=write) as mover:
+        await mover.start()
+        assert (await mover.verify()).clean
+        move = (await mover.look()).postgresql.move
+        connection = await asyncpg.connect(place.address)
+        try:
+            await connection.execute(f"SET holdfast.mover = '{move}'")
+            await connection.execute("DELETE FROM sessions WHERE id = (SELECT max(id::text)::uuid FROM sessions)")
+        finally:
+            await connection.close()
+        comparison = await mover.verify()
+        assert comparison.rows >= 60
+        assert len(comparison.differing["sessions"]) == 1
 
 
 async def test_a_second_mover_is_told_to_wait(place: Place) -> None:

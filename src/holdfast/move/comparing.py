@@ -8,7 +8,7 @@ from holdfast.move.running import Running
 from holdfast.move.state import LeaseHeld, MoveRefused
 from holdfast.move.steps import Differing
 from holdfast.move.threads import in_thread
-from holdfast.move.verifying import Comparison, suspects
+from holdfast.move.verifying import Comparison, compared
 
 
 class Comparing(Running):
@@ -36,8 +36,9 @@ class Comparing(Running):
             self._report(rows)
             await self._give_way()
 
-        rows, suspected = await suspects(self._sqlite, self._postgresql, self._rows, renew)
-        comparison = Comparison(rows, await self._settled(suspected, token))
+        comparison = await compared(
+            *(self._sqlite, self._postgresql, self._rows, renew), lambda suspected: self._settled(suspected, token)
+        )
         if comparison.clean and where[0] == "here":
             async with self._postgresql.step("verify", token, "following") as step:
                 await step.verified(since)
@@ -63,15 +64,21 @@ class Comparing(Running):
 
     async def _settled(self, suspected: Differing, token: int) -> Differing:
         """Of the rows that seemed to differ, those that differ once all changes are applied."""
+        # Without them first: they are read again with each stretch of what is applied.
+        await self._applied({}, token)
+        return await self._applied(suspected, token)
+
+    async def _applied(self, others: Differing, token: int) -> Differing:
+        """Apply all changes; which of some other keys' rows differ then."""
         time = asyncio.get_running_loop().time
         limit = time() + self._patience
         while True:
             look = await self.look()
             match look.postgresql.phase:
                 case "following":
-                    complete, differing = await self._steps.apply(look, token, suspected)
+                    complete, differing = await self._steps.apply(look, token, others)
                 case "switched":
-                    complete, differing = await self._steps.reverse(token, suspected)
+                    complete, differing = await self._steps.reverse(token, others)
                 case _:
                     raise LeaseHeld("another process took the move over; look at its status, and repeat this then")
             if complete:

@@ -13,8 +13,10 @@ from holdfast.move.rows import SHAPES, Key, Shape
 from holdfast.move.sqlite_side import SqliteSide
 from holdfast.move.threads import in_thread
 
-# Past so many it is no longer writes in between.
-MOST_SUSPECTS = 10_000
+# So many are compared once more together, while they are few.
+MOST_SUSPECTS = 2000
+# Past so many nobody needs to know how many more there are.
+MOST_DIFFERING = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +34,46 @@ class Comparison:
         return not any(self.differing.values())
 
 
-async def suspects(
-    sqlite: SqliteSide, postgresql: PostgresqlSide, limit: int, renew: Callable[[int], Awaitable[None]]
-) -> tuple[int, dict[str, list[Key]]]:
-    """How many rows there are, and the keys of those that differed when they were read one after the other.
+async def compared(
+    sqlite: SqliteSide,
+    postgresql: PostgresqlSide,
+    limit: int,
+    renew: Callable[[int], Awaitable[None]],
+    settle: Callable[[dict[str, list[Key]]], Awaitable[dict[str, list[Key]]]],
+) -> Comparison:
+    """Compare all rows, read one after the other; `settle` tells which of those that differed do so for good.
 
-    `renew` is called now and then, with how many rows are compared: it may take long.
+    `renew` is called now and then, with how many rows are compared: it may take long. It goes on to the last row,
+    unless so many differ for good that there is nothing left to find out.
     """
-    counted, found = 0, {table: list[Key]() for table in SHAPES}
+    counted, found, differing = 0, _nothing(), _nothing()
+
+    async def settled() -> None:
+        nonlocal found
+        for table, keys in (await settle(found)).items():
+            differing[table].extend(keys)
+        found = _nothing()
+
     for table, shape in SHAPES.items():
         after: Key | None = None
         while True:
-            to, rows, differing = await _chunk(sqlite, postgresql, shape, after, limit)
+            to, rows, suspected = await _chunk(sqlite, postgresql, shape, after, limit)
             counted += rows
             await renew(counted)
-            found[table].extend(differing)
-            if to is None or len(found[table]) > MOST_SUSPECTS:
+            found[table].extend(suspected)
+            if sum(map(len, found.values())) >= MOST_SUSPECTS:
+                await settled()
+                if sum(map(len, differing.values())) >= MOST_DIFFERING:
+                    return Comparison(counted, differing)
+            if to is None:
                 break
             after = to
-    return counted, found
+    await settled()
+    return Comparison(counted, differing)
+
+
+def _nothing() -> dict[str, list[Key]]:
+    return {table: [] for table in SHAPES}
 
 
 async def _chunk(
