@@ -94,11 +94,17 @@ class Mover(Comparing):
             raise StoresDiffer("the two stores differ, see what `verify` finds; SQLite serves on")
         await self._back_up(self._addresses[0])
         await self.run()
+        if not await self._patiently(self._freshen):
+            raise StoresDiffer("the two stores differ, see what `verify` finds; SQLite serves on")
+        await self.run()
         token = await self._leased()
         self._measure()
         async with self._postgresql.step("cut", token, "following") as step:
             await step.cut(budget)
-        await _to_the_end(lambda: self._decide(budget))
+        try:
+            await _to_the_end(lambda: self._decide(budget))
+        finally:
+            self._steps.counted = False
         if (await self.look()).postgresql.phase != "switched":
             waited = "" if self.writes_waited is None else f"; writes waited for {self.writes_waited * 1000:,.0f} ms"
             steps = ", ".join(f"{step} {seconds * 1000:,.0f} ms" for step, seconds in self.times.items())

@@ -183,6 +183,10 @@ class PostgresqlStep:
         if rows:
             await self._connection.execute(self._upsert(shape), *shape.to_postgresql(rows))
 
+    async def counts(self) -> dict[str, int]:
+        """How many rows each table has, as this transaction sees them."""
+        return {table: await self._connection.fetchval(f"SELECT count(*) FROM {self._s}.{table}") for table in SHAPES}
+
     async def images(self, keys: Keys) -> Images:
         """The rows of some keys as this transaction sees them."""
         return await images_of(self._connection, self._s, keys)

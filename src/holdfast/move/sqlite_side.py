@@ -45,6 +45,8 @@ class Changes:
     others: Images
     """What else was asked for, read at that same instant."""
     hooks_expected_at: datetime | None
+    counts: dict[str, int] | None
+    """How many rows each table had at that instant; `None` unless that was asked for too."""
 
 
 class SqliteSide(Writer):
@@ -82,7 +84,7 @@ class SqliteSide(Writer):
             whole = {name for (name,) in found} == set(self._triggers()) and self._is_ready()
             return SqliteState(authority, store, UUID(move), UUID(capture), token, flips, self._head(), whole=whole)
 
-    def changes(self, cursor: int, limit: int, others: Keys) -> Changes:
+    def changes(self, cursor: int, limit: int, others: Keys, *, count: bool = False) -> Changes:
         """Up to so many entries of the log after a number, as the rows are now; and the rows of some other keys."""
         self.refuse_replaced()
         with self._gathering():
@@ -101,6 +103,7 @@ class SqliteSide(Writer):
                 complete,
                 self._images(others),
                 None if control is None or control[0] is None else instant(control[0]),
+                {table: self._count(shape) for table, shape in SHAPES.items()} if count else None,
             )
 
     def chunk(self, shape: Shape, after: Key | None, limit: int) -> list[Row]:
