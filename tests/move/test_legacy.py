@@ -87,8 +87,11 @@ async def test_what_is_changed_over_there_comes_back(place: LegacyPlace) -> None
         odd,
         tokens[0],
     )
+    lost = old.create_session("u5")
+    place.in_sqlite("UPDATE sessions SET expires_at = 'never' WHERE session_id = ?", lost)
     before = place.bytes_of_rows()
-    async with place.following() as manager, place.mover() as mover:
+    wishes = Wishes(accept_quarantined=1, quiet=timedelta(0))
+    async with place.following() as manager, place.mover(wishes=wishes) as mover:
         await mover.start()
         await mover.cut_over()
         assert await manager.validate_session(tokens[0]) is not None
@@ -115,6 +118,7 @@ async def test_what_is_changed_over_there_comes_back(place: LegacyPlace) -> None
     assert json.loads(old.get_session(tokens[2])[2]) == {"n": 2, "more": "é"}  # type: ignore[index]
     assert old.get_session(tokens[4]) is None
     assert old.get_session(tokens[5]) is None
+    assert not place.in_sqlite("SELECT 1 FROM sessions WHERE user_id = 'u5'")
     metadata, count, expires = place.in_sqlite(
         "SELECT metadata, request_count, expires_at FROM sessions WHERE session_id = ?", odd
     )[0]
@@ -341,3 +345,25 @@ async def test_processes_on_a_legacy_file_are_known(place: LegacyPlace) -> None:
             return any("knows only the SQLite file" in (each.obstacle or "") for each in await seen())
 
         await eventually(obstacle, what="this process is seen in the file")
+
+
+async def test_what_was_written_again_after_its_end_stays_over(place: LegacyPlace) -> None:
+    """Move 21: a row that the old application writes once more after a log-out is nobody's session, there and back."""
+    old = OldSessionManager(place.path)
+    token = old.create_session("u1")
+    again = "INSERT INTO sessions SELECT ?, user_id, metadata, created_at, expires_at, last_activity, 0 FROM sessions"
+    other = old.create_session("u2")
+    async with place.following() as manager, place.mover(wishes=Wishes(quiet=timedelta(0))) as mover:
+        await mover.start()
+        assert await manager.delete_session(token)
+        place.in_sqlite(f"{again} WHERE session_id = ?", token, other)
+        assert await manager.get_session(token) is None
+        await mover.cut_over()
+        assert await manager.get_session(token) is None
+        assert await manager.why_ended(token) == "revoked"
+        # Long after, when nothing is kept of the end any more.
+        await place.in_postgresql("DELETE FROM sessions WHERE ended_at IS NOT NULL")
+        await mover.roll_back()
+        assert await manager.get_session(token) is None
+        assert not place.in_sqlite("SELECT 1 FROM sessions WHERE session_id = ?", token)
+        assert await manager.get_session(other) is not None

@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta, tzinfo
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -23,6 +22,7 @@ from holdfast.legacy.reading import Reader, as_text
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry
 from holdfast.legacy.tables import install
 from holdfast.legacy.walking import rows_after, strange_rows
+from holdfast.legacy.whole_table import WholeTable
 from holdfast.move.clocks import WritersClock, lead_of
 from holdfast.move.legacy_rows import Beside, changed, judge, of_ended, says_the_same, to_legacy, to_native
 from holdfast.move.legacy_sqlite_objects import COUNT_SESSIONS, DROPPED, TABLES, last_seal, own_triggers, triggers
@@ -208,9 +208,9 @@ class LegacySide(BesideOthers, SqliteSide):
     def _prepare(self, move: UUID, token: int) -> None:
         """Give every row its id, and make what the triggers write into. Rows are looked at anew after this."""
         self._alone_with(lambda: self._anew(move, token))
-        after: bytes | None = None if self._one("SELECT adopted FROM holdfast_control") == (1,) else b""
-        while after is not None:
-            after = self._alone_with(partial(self._adoption.walk, after))
+        if self._one("SELECT adopted FROM holdfast_control") != (1,):
+            for work in WholeTable(self._driver, self._adoption).steps():
+                self._alone_with(work)
         while self._adoption.backlog() > CHUNK:
             self._alone_with(self._adopt)
 
@@ -362,6 +362,12 @@ class LegacySide(BesideOthers, SqliteSide):
             return
         for id in keys:
             self._take_away(id)
+            # Nobody would know any more that a row which the old application wrote again is over.
+            self._run(
+                "DELETE FROM sessions WHERE session_id IN (SELECT o.session_key FROM holdfast_imported o "
+                "JOIN holdfast_ended e ON e.digest = o.digest WHERE e.id = ? AND e.revived AND o.session_id IS NULL)",
+                id,
+            )
             self._run("DELETE FROM holdfast_ended WHERE id = ?", id)
 
     def _take_away(self, id: Key) -> None:
@@ -428,17 +434,17 @@ class LegacySide(BesideOthers, SqliteSide):
         return kept if kept is not None else f"holdfast-{secrets.token_hex(32)}"
 
     def _forget_erased(self, row: Row) -> None:
-        """Delete the legacy rows of a quarantined one's user who was erased: its original is gone over there."""
+        """Delete the legacy row of a quarantined one whose user was erased: its original is gone over there."""
         digest, id, original = row[0], row[1], row[5]
         if id is not None or original is not None:
             return
-        known = self._one("SELECT user_id FROM holdfast_imported WHERE digest = ? AND user_id IS NOT NULL", digest)
+        known = self._one(
+            "SELECT session_key, user_id FROM holdfast_imported WHERE digest = ? AND user_id IS NOT NULL", digest
+        )
         if known is not None:
-            self._run(
-                "DELETE FROM sessions WHERE user_id = ? AND NOT EXISTS "
-                "(SELECT 1 FROM holdfast_ids i WHERE i.session_id = sessions.session_id)",
-                known[0],
-            )
+            key, user_id = known
+            self._run("DELETE FROM holdfast_ids WHERE session_id = ?", key)
+            self._run(f"DELETE FROM sessions WHERE user_id = ?2 AND {_IS_KEY.format('session_id')}", key, user_id)
 
     # The end
 
