@@ -42,6 +42,19 @@ async def make(connection: "Connection", s: str, move: UUID) -> None:
     for shape in SHAPES.values():
         await _make_capture(connection, s, shape)
     await capture(connection, s, on=False)
+    await _let_servers_look(connection, s)
+
+
+async def _let_servers_look(connection: "Connection", s: str) -> None:
+    """Let whoever may see who has the authority see how the move stands too: servers tell of it."""
+    found = await connection.fetch(
+        "SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END "
+        "FROM pg_class, aclexplode(relacl) WHERE oid = $1::text::regclass AND privilege_type = 'SELECT' "
+        "AND grantee <> relowner",
+        f"{s}.holdfast_control",
+    )
+    for (role,) in found:
+        await connection.execute(f"GRANT SELECT ON {s}.holdfast_move, {s}.holdfast_move_log TO {role}")
 
 
 async def remove(connection: "Connection", s: str, *, serves: bool) -> None:
