@@ -1,5 +1,6 @@
 """Cut-over, withdrawal, roll-back and the two ends, each by itself and where it is refused."""
 
+import asyncio
 import sqlite3
 from datetime import timedelta
 
@@ -8,7 +9,7 @@ import pytest
 
 from holdfast import AuthorityMoved, StoreUnavailable
 from holdfast.move.mover import Mover
-from holdfast.move.state import LEGAL, LeaseHeld, MoveRefused
+from holdfast.move.state import LEGAL, LeaseHeld, MoveRefused, SqliteState
 from tests.move.bench import Place, lapse
 from tests.move.protocol import Safeguards
 from tests.move.test_protocol import explored
@@ -167,6 +168,29 @@ async def test_a_file_that_knows_another_move_is_refused(place: Place) -> None:
         place.in_sqlite("UPDATE holdfast_move SET move = '00000000-0000-0000-0000-000000000000'")
         with pytest.raises(MoveRefused, match="knows nothing"):
             await mover.run()
+
+
+async def test_a_look_while_another_mover_goes_on_is_not_strange(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Move 5: the stores are looked at one after the other; what changes in between is no sign of a restored backup."""
+    await place.fill(5)
+    async with place.mover() as mover:
+        await mover.start()
+        await mover.cut_over()
+
+    async def go_back() -> None:
+        async with place.mover() as other:
+            await other.roll_back()
+
+    async with place.mover() as mover:
+        real, waiting = mover._sqlite.look, [go_back]
+
+        def late() -> SqliteState:
+            if waiting:
+                asyncio.run(waiting.pop()())
+            return real()
+
+        monkeypatch.setattr(mover._sqlite, "look", late)
+        assert (await mover.look()).postgresql.phase == "following"
 
 
 def test_every_pair_of_the_model_is_known() -> None:

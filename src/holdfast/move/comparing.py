@@ -1,6 +1,7 @@
 """Holds the two stores against each other, while writes go on."""
 
 import asyncio
+from math import inf
 from typing import Final
 from uuid import UUID
 
@@ -100,9 +101,12 @@ class Comparing(Running):
     async def _applied(self, others: Differing, token: int) -> Differing:
         """Apply all changes; which of some other keys' rows differ then."""
         time = asyncio.get_running_loop().time
-        limit = time() + self._patience
+        limit, least = time() + self._patience, inf
         while True:
             look = await self.look()
+            if (lag := look.sqlite.head - look.postgresql.cursor) < least:
+                # As long as less is left than ever it comes to an end, slow as the machine may be.
+                limit, least = time() + self._patience, lag
             match look.postgresql.phase:
                 case "following":
                     complete, differing = await self._steps.apply(look, token, others)

@@ -165,9 +165,17 @@ class Running:
         """Where the move stands. Raises `MoveRefused` when the two stores do not belong together."""
         # SQLite last: what PostgreSQL said before may be old then, and its own transaction will find out.
         postgresql = await self._postgresql.look()
-        look = Look(await in_thread(self._sqlite.look), postgresql)
-        look.refuse_strange()
-        return look
+        while True:
+            look = Look(await in_thread(self._sqlite.look), postgresql)
+            try:
+                look.refuse_strange()
+            except MoveRefused:
+                # Another mover may have gone on between the two looks.
+                before, postgresql = postgresql, await self._postgresql.look()
+                if (before.move, before.phase) == (postgresql.move, postgresql.phase):
+                    raise
+            else:
+                return look
 
     async def run(self, patience: float | None = None) -> None:
         """Take steps until none is left to take.
