@@ -324,12 +324,35 @@ async def test_a_process_that_cannot_follow_stops_the_cut_over(move: Program) ->
 
 
 def test_the_pages_name_options_that_there_are() -> None:
-    """Docs: every command and option of a move that the two pages name is one."""
+    """Docs: every command and option of a move that the pages name is one."""
     sections = page("reference/cli.md").read_text(encoding="utf-8").split("\n## ")
     there = {text.partition("\n")[0]: text for text in sections if text.startswith("holdfast move ")}
     assert len(there) == 9
     options = set(re.findall(r"`(--[a-z-]+)`", "".join(there.values())))
-    for name in ("how-to/move-a-store.md", "explanation/live-move.md"):
+    for name in ("how-to/move-a-store.md", "how-to/move-a-chat-application.md", "explanation/live-move.md"):
         text = page(name).read_text(encoding="utf-8")
         assert set(re.findall(r"holdfast move [a-z]+", text)) <= set(there)
-        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options | {"--postgres"}
+
+
+async def test_a_killed_command_is_given_again(move: Program) -> None:
+    """CLI: a command that is killed while it copies is resumed by the same command, whoever gives it."""
+    async with SessionManager(move.path, sweep_interval=None) as manager:
+        await asyncio.gather(*(manager.create_session("u1") for _ in range(3000)))
+    variables = {"DATABASE_URL": move.address, "HOLDFAST_SQLITE_PATH": str(move.path)}
+    killed = await asyncio.create_subprocess_exec(
+        *(*COMMAND, "move", "start", "--no-backup"),
+        cwd=move.folder,
+        env=environment(**variables),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert killed.stderr is not None
+    async with asyncio.timeout(50):
+        while b"copying" not in await killed.stderr.readline():
+            pass
+        killed.kill()
+        await killed.communicate()
+    done = await move.json("start", "--no-backup")
+    assert (done["status"]["phase"], done["status"]["copied"]) == ("following", 3030)
+    assert (await move.json("verify"))["rows"] == 3030

@@ -23,11 +23,17 @@ def complete(
 
     Example: holdfast move complete --yes
     """
+    from holdfast.legacy.form import has_legacy_form
+
     stores = Stores(sqlite, postgres)
 
     async def work(mover: "Mover") -> str:
         await mover.complete()
-        return f"the move is over: PostgreSQL serves; {stores.sqlite} takes no more writes, and may be put away"
+        said = f"the move is over: PostgreSQL serves; {stores.sqlite} takes no more writes, and may be put away"
+        if has_legacy_form(stores.sqlite):
+            folder = stores.settings.backup_directory
+            said += f". Its tokens are erased in it, and still in clear in its backups in {folder}: delete those"
+        return said
 
     question = "End the move? There is no way back to SQLite after it."
     pursue(stores, "complete", work, dry_run=dry_run, as_json=as_json, question=question, yes=yes)
