@@ -168,7 +168,7 @@ async def test_a_large_document_is_moved(place: Place) -> None:
     assert place.in_sqlite("SELECT metadata FROM sessions WHERE user_id = 'u1'") == [(text,)]
 
 
-@pytest.mark.parametrize("sql", ["VACUUM", "REINDEX", "ANALYZE"])
+@pytest.mark.parametrize("sql", ["VACUUM", pytest.param("REINDEX", marks=pytest.mark.soak)])
 async def test_the_file_is_tidied_during_the_copy(place: Place, sql: str) -> None:
     """Move 19: pages and row numbers change, keys do not."""
     await place.fill(60)

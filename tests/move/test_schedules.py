@@ -13,7 +13,7 @@ from tests.move.bench import Place
 from tests.move.schedule import Outcome, Schedule
 
 AT_ONCE = 4
-FEW = 10
+FEW = 6
 MANY = 1000
 BLOCK = 50
 
