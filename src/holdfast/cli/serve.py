@@ -26,7 +26,10 @@ def serve(
     sqlite: Annotated[Path | None, typer.Option(help="Serve from this SQLite file.")] = None,
     postgres: Annotated[str | None, typer.Option(help="Serve from the PostgreSQL database at this address.")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Say whether a server would start with this; start none, change nothing.")
+        bool,
+        typer.Option(
+            "--check", help="Say whether a server would start with this and serve; start none, change nothing."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --check: print JSON.")] = False,
 ) -> None:

@@ -15,8 +15,9 @@ from holdfast.sql.address import SqliteAddress, parse_address
 async def refuse_unfit(settings: Settings) -> list[str]:
     """The stores that a server would serve from, as people read them; two, when a move is followed. Changes nothing.
 
-    Raises what the start would raise: `InvalidArgument` for the settings, `StoreRefused` for a store that is not fit,
-    `StoreUnavailable` for one that is away. A port that is in use is found by the start only.
+    Raises what the start would raise: `InvalidArgument` for the settings, `StoreRefused` for a store that is not fit.
+    Raises `StoreUnavailable` for one that is away, for which a server would wait. A port that is in use is found by
+    the start only.
     """
     check_exposure(settings)
     stores = settings.stores()
