@@ -5,22 +5,28 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 from websockets.asyncio.client import ClientConnection
 
 from holdfast import NewSession
 from holdfast.api.bodies import MoveAnswer, StatsAnswer
+from holdfast.move.conditions import Wishes
 from holdfast.move.state import MoveRefused
 from tests.api.api import APPLICATION, OPERATOR, bearer
+from tests.conftest import MigratedDatabases
+from tests.legacy.conftest import berlin
+from tests.legacy.old_application import OldSessionManager, legacy_file
 from tests.move.bench import Place
+from tests.move.legacy_place import LegacyPlace
 from tests.sockets.server import Server, running
 from tests.support.polling import eventually
 
+__all__ = ["berlin"]
 _SOCKETS = 6
 
 
@@ -162,6 +168,35 @@ async def test_a_server_moves_under_traffic_and_tells_of_it(place: Place, tmp_pa
     assert {str(row["id"]) for row in found if row["ended_at"] is not None} == traffic.ended
 
 
+async def test_a_server_moves_an_applications_own_file(
+    tmp_path: Path, migrated_database: MigratedDatabases, berlin: str
+) -> None:
+    """Move: from a legacy file too; who was logged in by the old application stays so, on the same socket."""
+    place = LegacyPlace(legacy_file(tmp_path / "sessions.db"), migrated_database(None))
+    token = OldSessionManager(place.path).create_session("u1", {"lang": "ko"})
+    async with (
+        serving(tmp_path, place, HOLDFAST_LEGACY_TZ=berlin) as server,
+        server.connect(token=token) as client,
+        place.mover(wishes=Wishes(quiet=timedelta(0))) as mover,
+    ):
+        await mover.start()
+        following = await stats(server)
+        assert (following.rows, following.away) == (following.copied, [])
+        for change, store in ((mover.cut_over, "postgresql"), (mover.roll_back, "sqlite")):
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            await _changed(change)
+            await told(server, partial(_at, store))
+            current = await server.get("/api/v1/sessions/current", headers=bearer(token))
+            assert current.json()["metadata"] == {"lang": "ko"}
+        await client.send("still")
+        assert await client.recv() == "still"
+    old = OldSessionManager(place.path).get_session(token)
+    assert old is not None
+    # The handshake and three messages.
+    assert old[6] == 4
+
+
 async def test_what_cannot_be_seen_is_said_to_be_unknown(place: Place, tmp_path: Path) -> None:
     """Move: while PostgreSQL is away nobody knows the phase, and the server serves from SQLite all the same."""
     away = Place(place.path, "postgresql://nobody@127.0.0.1:9/nothing")
@@ -172,11 +207,9 @@ async def test_what_cannot_be_seen_is_said_to_be_unknown(place: Place, tmp_path:
         assert 'holdfast_move_phase{phase="unknown"} 1.0' in (await server.get("/metrics")).text
 
 
-@pytest.mark.parametrize("named", ["sqlite", "postgresql"])
-async def test_a_server_on_one_store_tells_of_no_move(place: Place, tmp_path: Path, named: str) -> None:
+async def test_a_server_on_one_store_tells_of_no_move(place: Place, tmp_path: Path) -> None:
     """Move: where one store is named there is nothing to tell."""
-    one = {"HOLDFAST_SQLITE_PATH": str(place.path)} if named == "sqlite" else {"DATABASE_URL": place.address}
-    async with running(tmp_path, "server", one) as server:
+    async with running(tmp_path, "server", {"DATABASE_URL": place.address}) as server:
         assert "move" not in (await server.get("/readyz")).json()
         answered = await server.get("/api/v1/stats", headers=bearer(OPERATOR))
         assert StatsAnswer.model_validate_json(answered.text).move is None
