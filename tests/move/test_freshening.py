@@ -8,7 +8,9 @@ from holdfast.sql.address import PostgresqlAddress, SqliteAddress
 from tests.move.bench import Place
 
 
-async def test_what_was_written_since_the_comparison_is_compared_before_the_flip(place: Place) -> None:
+async def test_what_was_written_since_the_comparison_is_compared_before_the_flip(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cut-over: however much was written since all rows were compared, little of it is left while writes wait."""
     await place.fill(400)
     left: list[int] = []
@@ -33,7 +35,8 @@ async def test_what_was_written_since_the_comparison_is_compared_before_the_flip
             return alike
 
         freshening = mover._freshen
-        mover._back_up, mover._freshen = writing, noting  # type: ignore[method-assign]
+        monkeypatch.setattr(mover, "_back_up", writing)
+        monkeypatch.setattr(mover, "_freshen", noting)
         await mover.cut_over()
         assert mover._steps.counted is False
     assert left == [0]
@@ -48,7 +51,9 @@ async def test_what_was_written_since_the_comparison_is_compared_before_the_flip
         "INSERT INTO holdfast_imported SELECT '\\x01', NULL, NULL, 'a stranger', false, NULL",
     ],
 )
-async def test_a_row_too_few_or_too_many_stops_the_cut_over(place: Place, damage: str) -> None:
+async def test_a_row_too_few_or_too_many_stops_the_cut_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
     """Cut-over: a row that somebody takes from PostgreSQL, or adds to it, after the comparison is noticed."""
     await place.fill(10)
     async with place.mover() as mover:
@@ -60,7 +65,7 @@ async def test_a_row_too_few_or_too_many_stops_the_cut_over(place: Place, damage
             await connection.execute(damage)
             await connection.close()
 
-        mover._back_up = damaging  # type: ignore[method-assign]
+        monkeypatch.setattr(mover, "_back_up", damaging)
         with pytest.raises(StoresDiffer, match="SQLite serves on"):
             await mover.cut_over()
         assert (await mover.look()).sqlite.authority == "here"

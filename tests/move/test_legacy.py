@@ -113,9 +113,9 @@ async def test_what_is_changed_over_there_comes_back(place: LegacyPlace) -> None
     after = place.bytes_of_rows()
     key = ("text", tokens[7].encode().hex().upper())
     assert after[key] == before[key]
-    assert old.get_session(tokens[0])[6] == 2  # type: ignore[index]
+    assert old.get_session(tokens[0])[6] == 2  # type: ignore[index]  # it is there
     assert old.get_session(tokens[1]) is None
-    assert json.loads(old.get_session(tokens[2])[2]) == {"n": 2, "more": "é"}  # type: ignore[index]
+    assert json.loads(old.get_session(tokens[2])[2]) == {"n": 2, "more": "é"}  # type: ignore[index]  # it is there
     assert old.get_session(tokens[4]) is None
     assert old.get_session(tokens[5]) is None
     assert not place.in_sqlite("SELECT 1 FROM sessions WHERE user_id = 'u5'")

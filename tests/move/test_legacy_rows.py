@@ -30,7 +30,9 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 zones = st.sampled_from(ZONES)
 # Around the changes of the clocks of all those zones, where it matters.
 instants = st.one_of(
-    st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)).map(lambda at: at.replace(tzinfo=UTC)),  # noqa: DTZ001
+    st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)).map(  # noqa: DTZ001 - naive bounds are wanted
+        lambda at: at.replace(tzinfo=UTC)
+    ),
     st.tuples(
         st.sampled_from([datetime(2026, 10, 25, 1, tzinfo=UTC), datetime(2026, 11, 1, 6, tzinfo=UTC)]),
         st.timedeltas(timedelta(hours=-3), timedelta(hours=3)),
