@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.sql import schema
 from tests.support.admin import Databases
+from tests.support.emptied import EmptiedDatabases
 
 pytest_plugins = ["tests.support.fixtures"]
 
@@ -55,3 +56,43 @@ def migrated_database(
     yield create
     for server, name in made:
         server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def emptied_of(template_of: Callable[[Databases], str]) -> Iterator[Callable[[Databases], EmptiedDatabases]]:
+    """The databases of a server that are emptied after a test and then given to the next one."""
+    made: dict[Databases, EmptiedDatabases] = {}
+
+    def emptied(server: Databases) -> EmptiedDatabases:
+        if server not in made:
+            made[server] = EmptiedDatabases(server, template_of)
+        return made[server]
+
+    yield emptied
+    for each in made.values():
+        each.drop()
+
+
+@pytest.fixture
+def emptied_database(
+    request: pytest.FixtureRequest, emptied_of: Callable[[Databases], EmptiedDatabases]
+) -> Iterator[MigratedDatabases]:
+    """As `migrated_database`, at a tenth of the cost: for the suites, which come to a store only by its methods.
+
+    The database holds no row of others, but it is not new: PostgreSQL has its own statistics of it.
+    """
+    taken: list[tuple[EmptiedDatabases, str]] = []
+
+    def take(version: int | None = None) -> str:
+        server = request.getfixturevalue("postgres" if version is None else f"postgres_{version}")
+        assert isinstance(server, Databases)
+        databases = emptied_of(server)
+        name = databases.take()
+        taken.append((databases, name))
+        return server.address(name)
+
+    for version in getattr(request, "param", ()):
+        request.getfixturevalue(f"postgres_{version}")
+    yield take
+    for databases, name in taken:
+        databases.give_back(name)

@@ -28,16 +28,16 @@ class TestBehindAPooler(StoreSuite):
     hints = False
 
     @pytest_asyncio.fixture(autouse=True)
-    async def databases(self, migrated_database: MigratedDatabases) -> AsyncIterator[None]:
+    async def databases(self, emptied_database: MigratedDatabases) -> AsyncIterator[None]:
         """Where the databases come from."""
-        self.migrated_database = migrated_database
+        self.emptied_database = emptied_database
         self.poolers: list[TransactionPooler] = []
         yield
         for pooler in self.poolers:
             await pooler.__aexit__()
 
     async def new_store(self) -> Store:
-        pooler = TransactionPooler(self.migrated_database(None), size=3)
+        pooler = TransactionPooler(self.emptied_database(None), size=3)
         self.poolers.append(await pooler.__aenter__())
         return await self.same_store()
 

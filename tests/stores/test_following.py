@@ -23,15 +23,15 @@ class FollowingSuite(StoreSuite):
     serving: str
 
     @pytest.fixture(autouse=True)
-    def places(self, tmp_path: Path, migrated_database: MigratedDatabases) -> None:
+    def places(self, tmp_path: Path, emptied_database: MigratedDatabases) -> None:
         """Where both stores are."""
         self.directory = tmp_path
-        self.migrated_database = migrated_database
+        self.emptied_database = emptied_database
         self.made = 0
 
     async def new_store(self) -> Store:
         self.made += 1
-        self.pair = await Pair.made(self.directory / f"sessions-{self.made}.db", self.migrated_database(None))
+        self.pair = await Pair.made(self.directory / f"sessions-{self.made}.db", self.emptied_database(None))
         await self.pair.give(self.serving)
         return await self.same_store()
 

@@ -14,26 +14,26 @@ class PostgresqlSuite(StoreSuite):
     version: int | None = None
 
     @pytest.fixture(autouse=True)
-    def databases(self, migrated_database: MigratedDatabases) -> None:
+    def databases(self, emptied_database: MigratedDatabases) -> None:
         """Where the databases come from."""
-        self.migrated_database = migrated_database
+        self.emptied_database = emptied_database
 
     async def new_store(self) -> Store:
-        self.address = self.migrated_database(self.version)
+        self.address = self.emptied_database(self.version)
         return await self.same_store()
 
     async def same_store(self) -> Store:
         return store_at(self.address, StoreOptions(connections=3))
 
 
-@pytest.mark.parametrize("migrated_database", [[16]], indirect=True, ids=["16"])
+@pytest.mark.parametrize("emptied_database", [[16]], indirect=True, ids=["16"])
 class TestPostgresql16(PostgresqlSuite):
     """The suite on PostgreSQL 16."""
 
     version = 16
 
 
-@pytest.mark.parametrize("migrated_database", [[18]], indirect=True, ids=["18"])
+@pytest.mark.parametrize("emptied_database", [[18]], indirect=True, ids=["18"])
 class TestPostgresql18(PostgresqlSuite):
     """The suite on PostgreSQL 18, or on the server of HOLDFAST_TEST_DATABASE_URL."""
 
