@@ -427,6 +427,35 @@ def test_settings_that_are_wrong(bench: Bench) -> None:
     assert [each.name for each in bench.folder.iterdir()] == ["old.db"]
 
 
+def test_a_file_of_settings_that_is_no_text(bench: Bench) -> None:
+    """It is named; the numbers of a prune have a bound."""
+    (bench.folder / ".env").write_bytes(b"\xff\xfe=1")
+    bench.refused("typo.db", ".env in this folder is not UTF-8")
+    (bench.folder / ".env").unlink()
+    assert bench.run("typo.db", "db", "prune", "--keep-days", "1e300").returncode == 2
+
+
+def test_an_upgrade_takes_nothing_back(bench: Bench) -> None:
+    """To an older revision than the tables have there is no upgrade, and nothing says there was."""
+    assert bench.run("new.db", "db", "upgrade", "--to", "0001").returncode == 0
+    bench.refused("new.db", "run `holdfast db upgrade`", [("db", "check")], code=3)
+    assert bench.run("new.db", "db", "upgrade").returncode == 0
+    bench.refused("new.db", "an upgrade takes nothing back", [("db", "upgrade", "--to", "0001")])
+
+
+def test_two_stores_of_which_either_could_serve(bench: Bench, migrated_database: MigratedDatabases) -> None:
+    """PRODUCT 3: a contradiction refuses to start, and so do its check and the commands; which one is said decides."""
+    store = sqlite_store(bench.folder / "sessions.db")
+    bench.more = {"HOLDFAST_SQLITE_PATH": str(store)}
+    address = migrated_database(None)
+    bench.refused(address, "SESSION_DB_TYPE", [("serve", "--check"), ("sessions", "count"), ("sessions", "create")])
+    bench.refused(address, "with --sqlite or --postgres", [("db", "check"), ("db", "upgrade"), ("db", "backup")])
+    bench.more |= {"SESSION_DB_TYPE": "sqlite"}
+    assert bench.run(address, "sessions", "count").stdout == "1\n"
+    assert bench.run(address, "serve", "--check").returncode == 0
+    assert bench.run(address, "db", "check", "--sqlite", str(store)).returncode == 0
+
+
 def test_a_store_that_has_been_left(bench: Bench) -> None:
     """Promise 8: whatever would write to it is refused, and nothing is written."""
     store = sqlite_store(bench.folder / "sessions.db")

@@ -119,7 +119,7 @@ def restore(
 
 
 def prune(
-    keep_days: Annotated[float, typer.Option(min=0, help="Remove backups that are older than this.")] = 7,
+    keep_days: Annotated[float, typer.Option(min=0, max=100_000, help="Remove backups that are older than this.")] = 7,
     directory: Directory = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
     as_json: AsJson = False,

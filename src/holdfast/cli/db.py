@@ -54,6 +54,8 @@ def upgrade(
     if (said := _legacy(address)) is not None:
         end(REFUSED, said)
     asyncio.run(schema.upgrade(address, options, to))
+    if to not in ("head", found := asyncio.run(schema.revision_at(address, options))):
+        end(REFUSED, f"the tables are at revision {found}, past {to}; an upgrade takes nothing back")
     print_json({"revision": to}) if as_json else complain(f"the schema is at {to}")
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from holdfast.sessions.errors import InvalidArgument
 from holdfast.settings import Settings, process_environment
 
 
@@ -29,10 +30,16 @@ def read_settings(sqlite: Path | None = None, postgres: str | None = None, **opt
 
 
 def _dotenv() -> dict[str, str | None]:
-    """What `.env` in the current directory says; nothing when it is not there or python-dotenv is not."""
+    """What `.env` in the current directory says; nothing when it is not there or python-dotenv is not.
+
+    Raises `InvalidArgument` when it is no text.
+    """
     try:
         from dotenv import dotenv_values
     except ModuleNotFoundError:
         return {}
-    # Without interpolation: a password may hold a dollar sign.
-    return dotenv_values(".env", interpolate=False)
+    try:
+        # Without interpolation: a password may hold a dollar sign.
+        return dotenv_values(".env", interpolate=False)
+    except UnicodeDecodeError:
+        raise InvalidArgument("the file .env in this folder is not UTF-8; save it as that, or remove it") from None

@@ -2,6 +2,7 @@
 
 import os
 
+from holdfast.doctor.authority import authority
 from holdfast.doctor.machine import permissions
 from holdfast.legacy.form import has_legacy_form
 from holdfast.server.run import check_exposure
@@ -22,7 +23,12 @@ async def refuse_unfit(settings: Settings) -> list[str]:
     check_exposure(settings)
     stores = settings.stores()
     named = [stores.sqlite, stores.postgresql] if isinstance(stores, TwoStores) else [stores]
-    return [await _refuse_unfit(each, settings) for each in named]
+    fit = [await _refuse_unfit(each, settings) for each in named]
+    if isinstance(stores, TwoStores) and os.path.lexists(stores.sqlite):  # noqa: ASYNC240  # nothing else runs
+        found = await authority(stores, settings.store_options())
+        if found.level == "problem":
+            raise StoreRefused(f"{found.what}; {found.remedy}")
+    return fit
 
 
 async def _refuse_unfit(store: str | os.PathLike[str], settings: Settings) -> str:
