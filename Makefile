@@ -3,7 +3,8 @@
 
 PYTHON  ?= python3
 VENV    ?= .venv
-WORKERS ?= 2
+# One more than the two processors that the limit of 15 minutes is for: a quarter of the time of the tests is waiting.
+WORKERS ?= 3
 ARGS    ?=
 SOAK_TIMEOUT ?= 14400
 
