@@ -66,8 +66,12 @@ def test_a_quick_run_of_the_move(postgres_database: DatabaseFactory, tmp_path: P
     assert {"flip", "settle", "decide", "open"} <= set(result["move"]["steps"]["cut_over"]["steps_seconds"])
 
 
+@pytest.mark.soak
 def test_a_quick_run_of_how_cost_grows(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
-    """`--scale` fills each size, and says what a session costs there in disk, log, memory and time."""
+    """`--scale` fills each size, and says what a session costs there in disk, log, memory and time.
+
+    Left to the soak, as are the socket bars: nobody but who measures runs it, and it takes twelve seconds.
+    """
     printed, result = quick_run(postgres_database(), tmp_path, "--scale")
     (each,) = result["scale"]
     assert each["sessions"] == 400
@@ -90,8 +94,12 @@ def test_contenders_run_alone(postgres_database: DatabaseFactory, tmp_path: Path
     assert "--no-redis" in printed
 
 
+@pytest.mark.soak
 def test_a_quick_run_of_the_socket_bars(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
-    """B10 and B11 alone: sockets open, echo and close in processes of their own, and the file has both sides."""
+    """B10 and B11 alone: sockets open, echo and close in processes of their own, and the file has both sides.
+
+    Left to the soak for its fifteen seconds.
+    """
     printed, result = quick_run(postgres_database(), tmp_path, "--bars", "B10", "B11")
     stores = ("postgresql", "sqlite")
     parts = {"B10 memory", *(f"{bar} p99, {store}" for bar in ("B10", "B11") for store in stores)}
