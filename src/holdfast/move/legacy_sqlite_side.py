@@ -9,7 +9,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -24,7 +24,7 @@ from holdfast.legacy.tables import install
 from holdfast.legacy.walking import rows_after, strange_rows
 from holdfast.legacy.whole_table import WholeTable
 from holdfast.move.clocks import WritersClock, lead_of
-from holdfast.move.legacy_rows import Beside, changed, judge, of_ended, says_the_same, to_legacy, to_native
+from holdfast.move.legacy_rows import Beside, Judged, changed, judge, of_ended, says_the_same, to_legacy, to_native
 from holdfast.move.legacy_sqlite_objects import COUNT_SESSIONS, DROPPED, TABLES, last_seal, own_triggers, triggers
 from holdfast.move.rows import IMPORTED, SESSIONS, Images, Key, Row, Shape
 from holdfast.move.sqlite_side import SqliteSide
@@ -37,6 +37,8 @@ Answer = TypeVar("Answer")
 
 _OPENING_SECONDS: Final = 10.0
 _NEWS: Final = 500
+# Chunks of rows that are looked at before the place is noted.
+_WALKED: Final = 20
 _NAMES: Final = ", ".join(LegacyRow._fields)
 _OF_IDS: Final = (
     "SELECT i.session_id, i.id, i.digest, i.previous_digest, i.replaced_at, o.read_at, "
@@ -235,25 +237,34 @@ class LegacySide(BesideOthers, SqliteSide):
             self._run("UPDATE holdfast_control SET adopted = 0 WHERE id = 1")
 
     def _installed(self, token: int) -> None:
-        """Look at every row for odd ones, a chunk at a time: what is written meanwhile has its note."""
-        more = True
-        while more:
-            with self._stepping("walk", token):
-                more = self._walk()
-
-    def _walk(self) -> bool:
+        """Look at every row for odd ones, with the lock for those alone: what is written meanwhile has its note."""
         (place,) = self._one("SELECT walked FROM holdfast_move_legacy WHERE id = 1") or (None,)
-        if place is None:
-            return False
-        while self._adopt():
-            pass
-        now = self._now()
-        rows = strange_rows(self._driver) if place == b"" else []
-        some, place = rows_after(self._driver, place)
-        for row in [*rows, *some]:
-            self._note(row, now)
-        self._run("UPDATE holdfast_move_legacy SET walked = ? WHERE id = 1", place)
-        return place is not None
+        while place is not None:
+            odd, place = self._look_for_odd(place)
+            with self._stepping("walk", token):
+                while self._adopt():
+                    pass
+                now = self._now()
+                for key in odd:
+                    self._note_all(key, now)
+                self._run("UPDATE holdfast_move_legacy SET walked = ? WHERE id = 1", place)
+
+    def _look_for_odd(self, place: bytes) -> tuple[list[Any], bytes | None]:
+        """The keys of the odd ones among some rows after a place, and the place to go on after, `None` at the end."""
+        after: bytes | None = place
+        odd: list[Any] = []
+        if place == b"":
+            odd = list(
+                {(type(row.session_id), row.session_id): row.session_id for row in strange_rows(self._driver)}.values()
+            )
+        for _ in range(_WALKED):
+            if after is None:
+                break
+            # Each in a read of its own: a longer one would keep the old application from committing.
+            rows, after = rows_after(self._driver, after)
+            at = instant(self._now())
+            odd += [row.session_id for row in rows if self._judged(row, at)[0].remarks]
+        return odd, after
 
     @contextmanager
     def _gathering(self) -> Iterator[None]:
@@ -282,9 +293,7 @@ class LegacySide(BesideOthers, SqliteSide):
             "SELECT seq, session_id, at, activity, ours FROM holdfast_move_news ORDER BY seq LIMIT ?", _NEWS
         )
         for key in {(type(each[1]), each[1]): each[1] for each in news}.values():
-            self._run(f"DELETE FROM holdfast_imported WHERE {_IS_KEY.format('session_key')}", key)
-            for row in self._all(f"SELECT {_NAMES} FROM sessions WHERE {_IS_KEY.format('session_id')}", key):
-                self._note(LegacyRow._make(row), now)
+            self._note_all(key, now)
             if isinstance(key, str):
                 self._run(
                     "INSERT INTO holdfast_move_log (shape, key) SELECT 'sessions', id FROM holdfast_ids "
@@ -300,21 +309,30 @@ class LegacySide(BesideOthers, SqliteSide):
         now = self._now()
         return self._adoption.drain(now, self._reader.has_expired(instant(now)))
 
-    def _note(self, row: LegacyRow, now: int) -> None:
-        """Keep the original of a row that is odd, and of no other."""
-        key, id, over = row.session_id, None, False
-        if isinstance(key, str):
-            known = self._one(statements.ID_OF, key)
+    def _note_all(self, key: Any, now: int) -> None:
+        """Keep the originals of the rows of a key that are odd, and of no other."""
+        self._run(f"DELETE FROM holdfast_imported WHERE {_IS_KEY.format('session_key')}", key)
+        for row in self._all(f"SELECT {_NAMES} FROM sessions WHERE {_IS_KEY.format('session_id')}", key):
+            self._note(LegacyRow._make(row), now)
+
+    def _judged(self, row: LegacyRow, at: datetime) -> tuple[Judged, str | None]:
+        """What becomes of a row, and the id of its session."""
+        id, over = None, False
+        if isinstance(row.session_id, str):
+            known = self._one(statements.ID_OF, row.session_id)
             id = None if known is None else known[0]
             over = known is None and self._one(statements.IS_REFUSED, digest_of_row(row)) is not None
+        return judge(row, self._zone, at, over=over, on_bad_expiry=self._on_bad_expiry), id
+
+    def _note(self, row: LegacyRow, now: int) -> None:
         at = instant(now)
-        judged = judge(row, self._zone, at, over=over, on_bad_expiry=self._on_bad_expiry)
+        judged, id = self._judged(row, at)
         if judged.remarks:
             self._run(
                 "INSERT OR REPLACE INTO holdfast_imported (digest, session_id, user_id, remarks, live, original, "
                 "session_key, read_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 *judged.note(id, at),
-                key,
+                row.session_id,
                 now,
             )
 
