@@ -20,6 +20,8 @@ Mode = Literal["request lost", "answer lost"]
 """Before sending: the server never hears of it. After: it does it - a COMMIT too - and nobody hears of that."""
 
 MODES: tuple[Mode, ...] = ("request lost", "answer lost")
+PATIENCE = 10.0
+"""Seconds that a call may take: a lost connection is found out at once, and a busy machine is no second fault."""
 
 
 class Case:
@@ -226,7 +228,7 @@ async def test_every_call_failed_in_turn(
     operation: Operation, mode: Mode, database: str, network: FaultProxy, facts: Truth
 ) -> None:
     """F-42, S-15, I-2, I-12: whichever statement fails, the answer agrees with the database; nothing is left behind."""
-    async with opened(network.address(database)) as manager:
+    async with opened(network.address(database), deadline=PATIENCE) as manager:
         await manager.validate_session((await manager.create_session()).token)
         for number in count(1):
             new = await manager.create_session(f"user {number}", {"kept": 1})
@@ -250,7 +252,7 @@ async def test_every_call_failed_in_turn_while_connecting(
     mode: Mode, database: str, network: FaultProxy, facts: Truth
 ) -> None:
     """F-42: the same for the first calls on new connections, with everything that is asked while they are made."""
-    async with opened(network.address(database)) as manager:
+    async with opened(network.address(database), deadline=PATIENCE) as manager:
         acknowledged = unknown = 0
         new = await manager.create_session()
         for number in count(1):
