@@ -338,7 +338,7 @@ def test_the_pages_name_options_that_there_are() -> None:
 async def test_a_killed_command_is_given_again(move: Program) -> None:
     """CLI: a command that is killed while it copies is resumed by the same command, whoever gives it."""
     async with SessionManager(move.path, sweep_interval=None) as manager:
-        await asyncio.gather(*(manager.create_session("u1") for _ in range(3000)))
+        await asyncio.gather(*(manager.create_session("u1") for _ in range(1500)))
     variables = {"DATABASE_URL": move.address, "HOLDFAST_SQLITE_PATH": str(move.path)}
     killed = await asyncio.create_subprocess_exec(
         *(*COMMAND, "move", "start", "--no-backup"),
@@ -354,5 +354,5 @@ async def test_a_killed_command_is_given_again(move: Program) -> None:
         killed.kill()
         await killed.communicate()
     done = await move.json("start", "--no-backup")
-    assert (done["status"]["phase"], done["status"]["copied"]) == ("following", 3030)
-    assert (await move.json("verify"))["rows"] == 3030
+    assert (done["status"]["phase"], done["status"]["copied"]) == ("following", 1530)
+    assert (await move.json("verify"))["rows"] == 1530
