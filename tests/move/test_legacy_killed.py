@@ -109,6 +109,7 @@ async def moved(place: LegacyPlace, directory: Path, steps: tuple[str, ...] | No
         assert not place.in_sqlite("SELECT count(*) FROM sessions")[0][0]
 
 
+@pytest.mark.timeout(300)
 async def test_a_legacy_file_survives_a_killed_mover(tmp_path: Path, migrated_database: MigratedDatabases) -> None:
     """Move 1, 15, I2, I3, I6: killed at each step that is its own, no acknowledged write of anybody is lost."""
     place = LegacyPlace(legacy_file(tmp_path / "sessions.db"), migrated_database(None))
@@ -118,6 +119,7 @@ async def test_a_legacy_file_survives_a_killed_mover(tmp_path: Path, migrated_da
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("journal_mode", ["delete", "wal"])
 async def test_a_legacy_file_survives_every_kill(
     tmp_path: Path, migrated_database: MigratedDatabases, journal_mode: str
