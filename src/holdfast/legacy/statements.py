@@ -141,12 +141,16 @@ ADOPT_MANY: Final = (
     "SET user_id = excluded.user_id, odd = 0 WHERE user_id IS NOT excluded.user_id OR odd <> 0"
 )
 """Give a row its id, if it is as it was a moment ago; else the triggers have noted it."""
-OWN_MANY: Final = (
-    "INSERT OR IGNORE INTO holdfast_owners SELECT user_id, id FROM holdfast_ids WHERE id = ?2 AND user_id = ?1"
+SORT_SOME: Final = (
+    "INSERT INTO temp.holdfast_sorting SELECT user_id, id FROM holdfast_ids "
+    "WHERE rowid > ? AND rowid <= ? AND user_id IS NOT NULL"
 )
-"""Note whose a row is, if it still is."""
-SOME_IDS: Final = "SELECT rowid, user_id, id FROM holdfast_ids WHERE rowid > ? ORDER BY rowid LIMIT ?"
-"""Some of all ids, in the order in which they were given."""
+"""Copy whose some rows are to where they are sorted; they are taken in the order in which they got their ids."""
+OWN_SOME: Final = (
+    "INSERT OR IGNORE INTO holdfast_owners SELECT i.user_id, i.id FROM temp.holdfast_sorted t "
+    "CROSS JOIN holdfast_ids i ON i.id = t.id AND i.user_id = t.user_id WHERE t.rowid > ? AND t.rowid <= ?"
+)
+"""Note whose some rows are, in the order of the users, if they still are."""
 OLD_ROW: Final = f"SELECT user_id, {is_plain('expires_at')} IS NOT 1 FROM sessions WHERE session_id = ?"  # noqa: S608 - our own names
 """Whether there is a legacy row; whose, and whether its expiry is odd."""
 OLD_ROWS: Final = (

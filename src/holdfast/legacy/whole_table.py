@@ -15,12 +15,14 @@ from holdfast.legacy import statements
 from holdfast.legacy.adoption import Adoption, key_of
 from holdfast.sessions.ids import new_id
 from holdfast.sessions.tokens import clear_digest_of
+from holdfast.sql.failures import Kind, kind_of
 
 _FIRST_CHUNK: Final = 500
 _SMALLEST_CHUNK: Final = 100
 _LARGEST_CHUNK: Final = 5000
 _SECONDS: Final = 0.03
 """For which a transaction may keep the old application waiting, as far as that can be told before."""
+_PATIENCE_SECONDS: Final = 30.0
 _CACHE_KIBIBYTES: Final = 64 * 1024
 
 
@@ -45,14 +47,14 @@ class WholeTable:
             refusals = again or self._any("holdfast_ended")
             after: bytes | None = b""
             while after is not None:
-                rows = self._driver.execute(statements.OLD_ROWS, (after, self._chunk)).fetchall()
+                rows = self._look(statements.OLD_ROWS, after, self._chunk)
                 place = key_of(rows[-1][0]) if len(rows) == self._chunk else None
                 plain, others = _parted(rows, refusals)
                 yield partial(self._adopt, plain, others, (after, place) if again else None)
                 self._learn()
                 after = place
-            for owners in self._sorted_owners():
-                yield partial(self._own, owners)
+            for bounds in self._sorted_owners():
+                yield partial(self._own, bounds)
                 self._learn()
             yield self._finish
 
@@ -70,40 +72,46 @@ class WholeTable:
             self._driver.execute(statements.ORPHANS_AMONG, between)
         self._ended = time.monotonic()
 
-    def _sorted_owners(self) -> Iterator[list[tuple[str, str]]]:
-        """Users and ids in the order of the users, sorted in a table that nobody else has to wait for."""
+    def _sorted_owners(self) -> Iterator[tuple[int, int]]:
+        """Sort users and ids in a table that nobody else has to wait for; the bounds of its chunks."""
         for name in ("sorting", "sorted"):
             self._driver.execute(f"DROP TABLE IF EXISTS temp.holdfast_{name}")
         self._driver.execute("CREATE TEMP TABLE holdfast_sorting (user_id TEXT, id TEXT)")
-        last = 0
-        while rows := self._driver.execute(statements.SOME_IDS, (last, _LARGEST_CHUNK)).fetchall():
-            last = rows[-1][0]
-            owned = [(user_id, id) for _, user_id, id in rows if user_id is not None]
-            self._driver.execute("BEGIN")
-            self._driver.executemany("INSERT INTO temp.holdfast_sorting VALUES (?, ?)", owned)
-            self._driver.execute("COMMIT")
+        ((end,),) = self._look("SELECT coalesce(max(rowid), 0) FROM holdfast_ids")
+        for start in range(0, end, _LARGEST_CHUNK):
+            self._look(statements.SORT_SOME, start, start + _LARGEST_CHUNK)
         self._driver.execute(
             "CREATE TEMP TABLE holdfast_sorted AS SELECT user_id, id FROM temp.holdfast_sorting ORDER BY user_id, id"
         )
-        # No statement stays open between two transactions: it would keep its view of the file, and its lock.
-        some, last = "SELECT rowid, user_id, id FROM temp.holdfast_sorted WHERE rowid > ? ORDER BY rowid LIMIT ?", 0
-        while rows := self._driver.execute(some, (last, self._chunk)).fetchall():
-            last = rows[-1][0]
-            yield [(user_id, id) for _, user_id, id in rows]
+        (end,) = self._driver.execute("SELECT coalesce(max(rowid), 0) FROM temp.holdfast_sorted").fetchone()
+        start = 0
+        while start < end:
+            place, start = start, start + self._chunk
+            yield place, start
         for name in ("sorting", "sorted"):
             self._driver.execute(f"DROP TABLE temp.holdfast_{name}")
 
-    def _own(self, owners: list[tuple[str, str]]) -> None:
+    def _own(self, bounds: tuple[int, int]) -> None:
         self._began = time.monotonic()
-        self._driver.executemany(statements.OWN_MANY, owners)
+        self._driver.execute(statements.OWN_SOME, bounds)
         self._ended = time.monotonic()
 
     def _finish(self) -> None:
         self._adoption.finish()
 
     def _any(self, table: str) -> bool:
-        row = self._driver.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").fetchone()  # noqa: S608 - two names
-        return bool(row[0])
+        ((found,),) = self._look(f"SELECT EXISTS (SELECT 1 FROM {table})")  # noqa: S608 - two names
+        return bool(found)
+
+    def _look(self, statement: str, *values: Any) -> list[Any]:
+        """Read, outside of any transaction of ours, however often a commit of the old application is in the way."""
+        limit = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self._driver.execute(statement, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if kind_of(error) is not Kind.RETRY or time.monotonic() > limit:
+                    raise
 
     def _learn(self) -> None:
         """Let the next chunk be as large as the time allows. Its commit will take as long as this one's, about."""

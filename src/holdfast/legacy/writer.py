@@ -72,7 +72,7 @@ class LegacyWriter(BesideOthers):
         """Connect, changing nothing; the file's journal mode, which stays what it is."""
         self._open_lock()
         self._driver = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_MILLISECONDS / 1000
+            self._path, isolation_level=None, check_same_thread=False, timeout=_OPENING_SECONDS
         )
         self._file = identity(self._path)
         self._driver.text_factory = as_text
@@ -80,6 +80,7 @@ class LegacyWriter(BesideOthers):
         self._driver.execute("PRAGMA mmap_size = 0").fetchall()
         self.sessions = LegacySessions(self._driver, self._reader, self._policy, self._clock)
         mode: str = self._driver.execute("PRAGMA journal_mode").fetchone()[0]
+        self._driver.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}").fetchall()
         return mode
 
     def adopt(self) -> None:
