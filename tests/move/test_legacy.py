@@ -379,3 +379,23 @@ async def test_what_was_written_again_after_its_end_stays_over(place: LegacyPlac
         assert await manager.get_session(token) is None
         assert not place.in_sqlite("SELECT 1 FROM sessions WHERE session_id = ?", token)
         assert await manager.get_session(other) is not None
+
+
+@ROLLBACK_JOURNAL
+async def test_whoever_goes_on_with_a_move_reads_as_it_does(place: LegacyPlace) -> None:
+    """Move 33: a mover in another zone, as a server may be that finishes a cut-over, changes no time."""
+    old = OldSessionManager(place.path)
+    token = old.create_session("u1")
+    before = place.bytes_of_rows()
+    elsewhere = StoreOptions(legacy_tz="Asia/Kolkata")
+    async with place.following() as manager:
+        said = await manager.get_session(token)
+        async with place.mover() as mover:
+            await mover.start()
+        async with place.mover(options=elsewhere) as mover:
+            await mover.cut_over()
+            assert await manager.get_session(token) == said
+            assert await manager.extend_session(token, 1) is not None
+            await mover.roll_back()
+        assert await manager.get_session(token) == said
+    assert place.bytes_of_rows() == before

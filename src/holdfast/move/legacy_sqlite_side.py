@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 from holdfast.legacy import statements
@@ -23,6 +23,7 @@ from holdfast.legacy.rows import LegacyRow, OnBadExpiry
 from holdfast.legacy.tables import install
 from holdfast.legacy.walking import rows_after, strange_rows
 from holdfast.legacy.whole_table import WholeTable
+from holdfast.legacy.zone import zone_named
 from holdfast.move.clocks import WritersClock, lead_of
 from holdfast.move.legacy_rows import Beside, Judged, changed, judge, of_ended, says_the_same, to_legacy, to_native
 from holdfast.move.legacy_sqlite_objects import COUNT_SESSIONS, DROPPED, TABLES, last_seal, own_triggers, triggers
@@ -107,12 +108,23 @@ class LegacySide(BesideOthers, SqliteSide):
         """See `SqliteSide`. What was written counts from when it was gathered."""
         if not statements.is_controlled(self._driver):
             return SqliteState("here", UUID(int=0), None, None, 0, 0, 0, whole=False)
-        moving = statements.is_moving(self._driver) and statements.held(self._driver).authority == "here"
-        if moving and self._has_news():
+        moving = statements.is_moving(self._driver)
+        here = statements.held(self._driver).authority == "here"
+        if moving and not (self.reads_anew and here):
+            self._read_as_the_move_does()
+        if moving and here and self._has_news():
             # Not done means that the old application did not let go of the lock: then the next look gathers more.
             with suppress(NotDone), self._stepping("gather", None):
                 self._gather()
         return super().look()
+
+    def _read_as_the_move_does(self) -> None:
+        """Whoever goes on with a move reads rows in its zone, whatever his own is: else all would mean other times."""
+        row = self._one("SELECT reading FROM holdfast_move_legacy WHERE id = 1")
+        if row is not None and row[0] != self._way:
+            zone, _, on_bad_expiry = row[0].rpartition(" ")
+            self._zone, self._on_bad_expiry = zone_named(zone), cast("OnBadExpiry", on_bad_expiry)
+            self._reader = Reader(self._zone)
 
     def clocks(self) -> list[WritersClock]:
         """See `SqliteSide`."""

@@ -34,6 +34,7 @@ class Mover(Comparing):
 
         Raises `MoveRefused` when PostgreSQL has sessions, or SQLite has given its authority away already.
         """
+        self._sqlite.reads_anew = True
         look = await self.look()
         if look.postgresql.phase is None:
             if look.sqlite.authority != "here":

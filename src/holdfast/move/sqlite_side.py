@@ -52,6 +52,8 @@ class Changes:
 class SqliteSide(Writer):
     """The file. One task of a mover uses it, one call at a time."""
 
+    reads_anew = False
+    """Whether rows are read in the way that this mover was told, although the move under way reads them in another."""
     keeps_clear = False
     """Whether it keeps tokens in clear, and not only their digests."""
     kept: Mapping[bytes, str] = MappingProxyType({})
