@@ -109,7 +109,8 @@ def test_a_session_made_there_is_read_here_as_nearly_as_can_be(
     assert here is not None
     assert here[:6] == there[:6]
     assert here[8] >= expires
-    assert here[8] - expires <= 3_600_000_000
+    # From the first minute of an hour that comes twice to the end of its second pass.
+    assert here[8] - expires <= 7_200_000_000
     wanted = as_kept(there, zone)
     assert here[:14] == wanted[:14]
     assert says_the_same((*here[:14], 0), there, zone)
