@@ -13,9 +13,9 @@ from tests.support.proxy import FaultProxy
 
 
 @pytest.fixture
-def database(migrated_database: MigratedDatabases) -> str:
-    """The address of a migrated database of this test's own."""
-    return migrated_database(None)
+def database(emptied_database: MigratedDatabases) -> str:
+    """The address of a migrated database that this test has alone."""
+    return emptied_database(None)
 
 
 @pytest_asyncio.fixture
