@@ -163,7 +163,7 @@ def _accepts(place: Place) -> bool:
 async def test_a_lost_answer_is_found_out(place: Place) -> None:
     """Move 7: each commit of a mover is made once and its answer lost, or not made: the move goes on as it was."""
     await place.fill(30)
-    async with FaultProxy(place.address) as proxy, crowd(place) as ledger:
+    async with FaultProxy(place.address) as proxy, crowd(place, processes=1, callers=1) as ledger:
         seen: set[str] = set()
 
         def lose(step: str) -> None:
@@ -178,7 +178,7 @@ async def test_a_lost_answer_is_found_out(place: Place) -> None:
         for goal in ("start", "cut_over", "roll_back", "abort"):
             for _ in range(20):
                 try:
-                    async with Place(place.path, proxy.address(place.address)).mover(reached=lose) as mover:
+                    async with Place(place.path, proxy.address(place.address)).mover(reached=lose, rows=1000) as mover:
                         await getattr(mover, goal)()
                 except (MoveRefused, StoreUnavailable):
                     # SQLite's steps have no answer to lose, and leave the trap to the next look.
