@@ -1,6 +1,7 @@
 """What all tests share: real PostgreSQL servers, and databases with the tables in them."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,12 @@ pytest_plugins = ["tests.support.fixtures"]
 
 MigratedDatabases = Callable[[int | None], str]
 """Gives the address of a fresh database with Holdfast's tables: on PostgreSQL 16, 18 or the plain one (`None`)."""
+
+
+@pytest.fixture(autouse=True)
+def audible_log() -> None:
+    """Holdfast's log at its usual level: a command that an earlier test ran in this process has made it quiet."""
+    logging.getLogger("holdfast").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -280,10 +280,9 @@ def test_the_program_itself(tmp_path: Path) -> None:
     assert {"serve", "doctor", "db", "sessions"} <= set(words)
 
 
+@pytest.mark.parametrize("desk", ["postgresql"], indirect=True)
 def test_addresses_with_a_password_are_shown_without(desk: Desk) -> None:
     """S-70: in no output of any command."""
-    if desk.kind == "sqlite":
-        pytest.skip("a file has no password")
     parsed = str(parse_address(desk.variables["DATABASE_URL"]))
     password = desk.variables["DATABASE_URL"].partition("://")[2].partition("@")[0].partition(":")[2]
     assert password

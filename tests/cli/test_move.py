@@ -224,22 +224,28 @@ async def test_a_follower_gives_way_and_stops_when_told(move: Program) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     assert follower.stderr is not None
-    async with asyncio.timeout(50):
-        while b"Ctrl-C stops it" not in await follower.stderr.readline():
-            pass
+    try:
+        async with asyncio.timeout(50):
+            while b"Ctrl-C stops it" not in await follower.stderr.readline():
+                pass
 
-        async def caught_up(rows: int) -> bool:
-            status = await move.status()
-            return bool(status["lag"] == 0 and status["copied"] == status["rows"] == rows)
+            async def caught_up(rows: int) -> bool:
+                status = await move.status()
+                return bool(status["lag"] == 0 and status["copied"] == status["rows"] == rows)
 
-        stores = TwoStores(move.path, move.address, preferred="sqlite")
-        async with SessionManager(stores, sweep_interval=None) as manager:
-            for rows, command in ((31, "cutover"), (32, "rollback")):
-                await manager.create_session("u1")
-                await eventually(partial(caught_up, rows), what="what was written is applied")
-                await move(command, "--no-backup")
-        follower.send_signal(signal.SIGINT)
-        _, said = await follower.communicate()
+            stores = TwoStores(move.path, move.address, preferred="sqlite")
+            async with SessionManager(stores, sweep_interval=None) as manager:
+                for rows, command in ((31, "cutover"), (32, "rollback")):
+                    await manager.create_session("u1")
+                    await eventually(partial(caught_up, rows), what="what was written is applied")
+                    # That the manager has not noted both stores yet is no matter here.
+                    await move(command, "--no-backup", "--ignore-processes")
+            follower.send_signal(signal.SIGINT)
+            _, said = await follower.communicate()
+    finally:
+        if follower.returncode is None:
+            follower.kill()
+            await follower.communicate()
     assert follower.returncode == 1
     assert "the same command goes on from here" in said.decode()
     assert "Traceback" not in said.decode()

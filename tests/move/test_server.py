@@ -180,8 +180,12 @@ async def test_a_server_moves_an_applications_own_file(
         place.mover(wishes=Wishes(quiet=timedelta(0))) as mover,
     ):
         await mover.start()
-        following = await stats(server)
-        assert (following.rows, following.away) == (following.copied, [])
+
+        async def all_there() -> bool:
+            following = await stats(server)
+            return (following.copied, following.away) == (following.rows, [])
+
+        await eventually(all_there, what="the server counts what was copied")
         for change, store in ((mover.cut_over, "postgresql"), (mover.roll_back, "sqlite")):
             await client.send("hello")
             assert await client.recv() == "hello"
