@@ -110,9 +110,10 @@ class PostgresqlStore(SqlStore):
         self._lanes = [_Lane() for _ in range(_LANES)]
         lanes = [self._lanes[start : start + _LANES_EACH] for start in range(0, _LANES, _LANES_EACH)]
         common: dict[str, Any] = {"where": self._where, "deadline": deadline, "observer": self.observer}
+        touches = [joined_touch(self._tables, statements, policy, by_id=by_id) for by_id in (False, True)]
         self._touches, self._touches_by_id = (
             Joiner[_Lane, Key, Record | None](
-                partial(self._send_touches, joined_touch(self._tables, statements, policy, by_id=by_id)),
+                partial(self._send_touches, touches[by_id]),
                 lanes[by_id],
                 repeatable=False,
                 kind="touch_by_id" if by_id else "touch",
@@ -130,10 +131,31 @@ class PostgresqlStore(SqlStore):
             await self._refuse_left()
             await self.look_for_clear_tokens()
             await self.ping()
+            if self._options.follows:
+                await self._rehearse(touches, lanes)
         except BaseException:
             await self.close()
             raise
         self._be_present(self._where)
+
+    async def _rehearse(self, touches: Sequence[JoinedTouch], lanes: Sequence[Sequence[_Lane]]) -> None:
+        """Connect the lanes and let each plan its statement, for nobody's call.
+
+        When the authority comes here, the writes that waited for it shall not wait for that as well. A store that does
+        not accept writes refuses even these, once it has planned them.
+        """
+        nothing: dict[str, Any] = {"keys": [], "activities": [], "limit": 0, "offset": self._clock.offset}
+        nothing |= {"ids": [], "digests": [], "user_ids": [], "texts": []}
+
+        async def rehearse(lane: _Lane, joined: Joined) -> None:
+            try:
+                await self._fetch(lane, await self._ready(lane), joined, **nothing)
+            except (NotDone, Unknown) as failure:
+                # Connected and planned at need, then: the store is open without it.
+                log.debug("%s: a lane was not rehearsed: %s", self._where, type(failure.cause).__name__)
+
+        joined = [*(touch.waiting for touch in touches), self._joined_create]
+        await asyncio.gather(*(rehearse(lane, each) for each, some in zip(joined, lanes, strict=True) for lane in some))
 
     async def close(self) -> None:
         """See `Store`."""
