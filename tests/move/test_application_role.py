@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -71,31 +72,84 @@ async def test_such_a_server_follows_and_tells(place: Place, served: Place) -> N
             assert (await reader.read()).authority == serving
 
 
-async def test_such_a_server_takes_a_cut_over_back(
-    place: Place, served: Place, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Roles: it may not finish another one's cut-over, says so, and lets no write wait for it."""
+class Stopped(BaseException):
+    """Stands for the end of a process: nothing is cleaned up after it."""
 
-    class Stopped(BaseException):
-        """Stands for the end of a process: nothing is cleaned up after it."""
+
+async def left_in(place: Place, at: str) -> None:
+    """Leave a decision as a mover does that was killed after a step."""
 
     def reached(step: str) -> None:
-        if step == "settle done":
+        if step == at:
             raise Stopped
 
-    store = opened(served)
-    async with SessionManager(store, sweep_interval=None) as manager:
-        new = await manager.create_session("u1")
-        async with place.mover(reached=reached) as mover:
-            await mover.start()
-            token = await mover._leased()
+    async def go() -> None:
+        await mover.start()
+        token = await mover._leased()
+        if at in ("fence done", "give back done"):
+            await mover.cut_over()
+            await mover._fence(token)
+        else:
             async with mover._postgresql.step("cut", token, "following") as step:
                 # Long, so that it is not over before somebody may take the lease.
                 await step.cut(timedelta(hours=1))
-            with pytest.raises(Stopped):
-                await mover.run()
-            mover._token = None
-        await lapse()
+        await mover.run()
+
+    async with place.mover(reached=reached) as mover:
+        with pytest.raises(Stopped):
+            await go()
+        mover._token = None
+    await lapse()
+
+
+@pytest.mark.parametrize(
+    ("at", "serving"),
+    [
+        pytest.param("settle done", "postgresql", marks=pytest.mark.soak),
+        ("decide done", "postgresql"),
+        ("fence done", "sqlite"),
+        pytest.param("give back done", "sqlite", marks=pytest.mark.soak),
+    ],
+)
+async def test_such_a_server_finishes_what_a_mover_left(place: Place, served: Place, at: str, serving: str) -> None:
+    """Roles: a decision whose mover died is brought to its end by a server that owns nothing, either way."""
+    store = opened(served)
+    async with SessionManager(store, sweep_interval=None) as manager:
+        new = await manager.create_session("u1")
+        await left_in(place, at)
+        assert await manager.validate_session(new.token) is not None
+        assert store.serving == serving
+        async with place.mover() as mover:
+            await (mover.roll_back if serving == "postgresql" else mover.cut_over)()
+        assert await manager.validate_session(new.token) is not None
+
+
+async def test_such_a_server_can_do_nothing_else_to_the_move(place: Place, served: Place) -> None:
+    """Roles: it opens nothing out of turn, closes nothing, and others may not even do that much."""
+    async with place.mover() as mover:
+        await mover.start()
+        token = await mover._leased()
+    for goal in ("open", "stay", "give back", "fence"):
+        for number in (token, token - 1):
+            assert await served.in_postgresql(f"SELECT holdfast_move_switch({number}, '{goal}') AS done") == [(False,)]
+    for statement in ("UPDATE holdfast_move SET move = gen_random_uuid()", "DELETE FROM holdfast_move"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await served.in_postgresql(statement)
+    [(public,)] = await place.in_postgresql(
+        "SELECT has_function_privilege('pg_read_all_data', 'holdfast_move_switch(bigint, text)', 'EXECUTE')"
+    )
+    assert not public
+
+
+async def test_a_server_without_those_rights_takes_a_cut_over_back(
+    place: Place, served: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Roles: one that got its role after the start may not finish it, says so, and lets no write wait for it."""
+    store = opened(served)
+    async with SessionManager(store, sweep_interval=None) as manager:
+        new = await manager.create_session("u1")
+        await left_in(place, "settle done")
+        await place.in_postgresql(f"REVOKE UPDATE (owner) ON holdfast_move FROM {ROLE}")
         with caplog.at_level(logging.WARNING, "holdfast.move"):
             assert await manager.validate_session(new.token) is not None
         assert store.serving == "sqlite"

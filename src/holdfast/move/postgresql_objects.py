@@ -12,6 +12,10 @@ from holdfast.sql.failures import FENCE_SQLSTATE
 from holdfast.sql.keeping import KEEP_TOKEN
 
 TOKENS: Final = "holdfast_move_tokens"
+SWITCH: Final = "holdfast_move_switch"
+"""The function that opens the store, or gives its authority up, for whoever finishes a decision."""
+# What a process that finishes another one's decision writes of the move itself.
+_FINISHED: Final = "owner, token, leased_until, phase, cursor, settled, verified, verified_at, deadline"
 # The rows that a trigger of each event gets to see.
 _EVENTS: Final = {"insert": "NEW", "update": "NEW", "delete": "OLD"}
 
@@ -42,19 +46,36 @@ async def make(connection: "Connection", s: str, move: UUID) -> None:
     for shape in SHAPES.values():
         await _make_capture(connection, s, shape)
     await capture(connection, s, on=False)
+    await connection.execute(_switch_function(s))
+    await connection.execute(f"REVOKE ALL ON FUNCTION {s}.{SWITCH}(bigint, text) FROM PUBLIC")
     await _let_servers_look(connection, s)
+    await _let_servers_finish(connection, s)
 
 
 async def _let_servers_look(connection: "Connection", s: str) -> None:
     """Let whoever may see who has the authority see how the move stands too: servers tell of it."""
+    for role in await _allowed(connection, f"{s}.holdfast_control", "SELECT"):
+        await connection.execute(f"GRANT SELECT ON {s}.holdfast_move, {s}.holdfast_move_log TO {role}")
+
+
+async def _let_servers_finish(connection: "Connection", s: str) -> None:
+    """Let whoever may write sessions finish a decision that its mover died in: it is their writes that wait."""
+    for role in await _allowed(connection, f"{s}.sessions", "UPDATE"):
+        await connection.execute(f"GRANT SELECT, UPDATE ({_FINISHED}) ON {s}.holdfast_move TO {role}")
+        await connection.execute(f"GRANT SELECT, DELETE ON {s}.holdfast_move_log TO {role}")
+        await connection.execute(f"GRANT EXECUTE ON FUNCTION {s}.{SWITCH}(bigint, text) TO {role}")
+
+
+async def _allowed(connection: "Connection", table: str, privilege: str) -> list[str]:
+    """The roles, written as in a statement, that have a privilege on a table; without its owner."""
     found = await connection.fetch(
         "SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END "
-        "FROM pg_class, aclexplode(relacl) WHERE oid = $1::text::regclass AND privilege_type = 'SELECT' "
+        "FROM pg_class, aclexplode(relacl) WHERE oid = $1::text::regclass AND privilege_type = $2 "
         "AND grantee <> relowner",
-        f"{s}.holdfast_control",
+        table,
+        privilege,
     )
-    for (role,) in found:
-        await connection.execute(f"GRANT SELECT ON {s}.holdfast_move, {s}.holdfast_move_log TO {role}")
+    return [role for (role,) in found]
 
 
 async def remove(connection: "Connection", s: str, *, serves: bool) -> None:
@@ -66,6 +87,7 @@ async def remove(connection: "Connection", s: str, *, serves: bool) -> None:
         if serves and table in FENCED:
             await connection.execute(f"ALTER TABLE {s}.{table} DISABLE TRIGGER holdfast_fence_truncate")
     await connection.execute(_fence_function(s, ""))
+    await connection.execute(f"DROP FUNCTION IF EXISTS {s}.{SWITCH}(bigint, text)")
     await connection.execute(f"DROP FUNCTION IF EXISTS {s}.{KEEP_TOKEN}(bytea, text)")
     await connection.execute(f"DROP TABLE IF EXISTS {s}.{TOKENS}")
     await connection.execute(f"DROP TABLE {s}.holdfast_move_log, {s}.holdfast_move")
@@ -89,10 +111,8 @@ async def keep_tokens(connection: "Connection", s: str) -> None:
 
 async def capture(connection: "Connection", s: str, *, on: bool) -> None:
     """Note the keys of the rows that clients write, or do not."""
-    how = "ENABLE ALWAYS" if on else "DISABLE"
-    for table in SHAPES:
-        for event in _EVENTS:
-            await connection.execute(f"ALTER TABLE {s}.{table} {how} TRIGGER holdfast_move_{event}")
+    for statement in _capture_statements(s, on=on):
+        await connection.execute(statement)
 
 
 async def fence(connection: "Connection", s: str, *, closed: bool) -> None:
@@ -100,16 +120,68 @@ async def fence(connection: "Connection", s: str, *, closed: bool) -> None:
 
     TRUNCATE stays refused during a move: no trigger could note which rows it removes.
     """
-    how = "ENABLE ALWAYS" if closed else "DISABLE"
-    for table in FENCED:
-        await connection.execute(f"ALTER TABLE {s}.{table} {how} TRIGGER holdfast_fence")
-        await connection.execute(f"ALTER TABLE {s}.{table} ENABLE ALWAYS TRIGGER holdfast_fence_truncate")
+    for statement in _fence_statements(s, closed=closed):
+        await connection.execute(statement)
 
 
 async def set_authority(connection: "Connection", s: str, authority: str) -> None:
     """Say who has the authority: in the transaction that switches the fence."""
     await connection.execute(
         f"UPDATE {s}.holdfast_control SET authority = $1, epoch = epoch + 1 WHERE id = 1", authority
+    )
+
+
+def _capture_statements(s: str, *, on: bool) -> list[str]:
+    how = "ENABLE ALWAYS" if on else "DISABLE"
+    return [f"ALTER TABLE {s}.{table} {how} TRIGGER holdfast_move_{event}" for table in SHAPES for event in _EVENTS]
+
+
+def _fence_statements(s: str, *, closed: bool) -> list[str]:
+    how = "ENABLE ALWAYS" if closed else "DISABLE"
+    return [
+        f"ALTER TABLE {s}.{table} {change}"
+        for table in FENCED
+        for change in (f"{how} TRIGGER holdfast_fence", "ENABLE ALWAYS TRIGGER holdfast_fence_truncate")
+    ]
+
+
+def _switch_function(s: str) -> str:
+    """The three switches that end a wait of clients, in the name of the owner of the tables.
+
+    A server's own role owns nothing, and a trigger is switched by the owner only. It answers whether it was done:
+    not for a mover that was taken over from, nor in another phase. Closing the store to clients is not among them.
+    """
+    goals = (
+        (
+            "open",
+            "cutting",
+            "there",
+            "switched",
+            "here",
+            [*_fence_statements(s, closed=False), *_capture_statements(s, on=True)],
+            "",
+        ),
+        ("stay", "returning", "pending", "switched", "here", _fence_statements(s, closed=False), ""),
+        (
+            "give back",
+            "returning",
+            "pending",
+            "returned",
+            "there",
+            _capture_statements(s, on=False),
+            f" AND NOT EXISTS (SELECT FROM {s}.holdfast_move_log)",
+        ),
+    )
+    body = "".join(
+        f"IF goal = '{goal}' THEN UPDATE {s}.holdfast_move m SET phase = '{phase}' FROM {s}.holdfast_control c "
+        f"WHERE m.id = 1 AND c.id = 1 AND m.token = held AND m.phase = '{before}' AND c.authority = '{left}'{more}; "
+        f"IF FOUND THEN {'; '.join(changes)}; UPDATE {s}.holdfast_control SET authority = '{entered}', "
+        "epoch = epoch + 1 WHERE id = 1; RETURN true; END IF; END IF; "
+        for goal, before, left, phase, entered, changes, more in goals
+    )
+    return (
+        f"CREATE FUNCTION {s}.{SWITCH}(held bigint, goal text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER "
+        f"SET search_path = pg_catalog, pg_temp AS $$ BEGIN {body}RETURN false; END $$"
     )
 
 

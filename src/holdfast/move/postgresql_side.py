@@ -225,7 +225,7 @@ class PostgresqlSide:
             if move is None:
                 raise LeaseHeld("another process took the move over")
             await connection.execute("SELECT set_config('holdfast.mover', $1, true)", str(move))
-            yield PostgresqlStep(connection, self._s)
+            yield PostgresqlStep(connection, self._s, token)
             self._reached(step)
         self._reached(f"{step} done")
 

@@ -38,10 +38,13 @@ async def images_of(connection: "asyncpg.Connection[Any]", s: str, keys: Keys) -
 class PostgresqlStep:
     """What a mover does within one transaction in PostgreSQL."""
 
-    def __init__(self, connection: "asyncpg.Connection[Any]", s: str) -> None:
-        """Keep the transaction, which `PostgresqlSide.step` makes, and the schema as it is written in a statement."""
+    def __init__(self, connection: "asyncpg.Connection[Any]", s: str, token: int) -> None:
+        """Keep the transaction, which `PostgresqlSide.step` makes, the schema as it is written in a statement, and the
+        mover's token.
+        """
         self._connection = connection
         self._s = s
+        self._token = token
 
     async def phase(self, phase: Phase) -> None:
         """Enter a phase."""
@@ -98,8 +101,7 @@ class PostgresqlStep:
 
     async def open(self) -> None:
         """Accept writes, SQLite having given its authority up, and note from now on which rows they change."""
-        await self._switch(closed=False, authority="here", phase="switched")
-        await objects.capture(self._connection, self._s, on=True)
+        await self._switch("open")
 
     async def consumed(self, entries: Sequence[int]) -> None:
         """Cross off entries of the log that SQLite has."""
@@ -116,18 +118,18 @@ class PostgresqlStep:
 
     async def fence(self) -> None:
         """Stop accepting writes, to go back."""
-        await self._switch(closed=True, authority="pending", phase="returning")
+        await self._connection.execute(for_this_transaction(SWITCH_SETTINGS))
+        await objects.fence(self._connection, self._s, closed=True)
+        await objects.set_authority(self._connection, self._s, "pending")
+        await self.phase("returning")
 
     async def stay(self) -> None:
         """Accept writes again, not having given the authority up: which rows they change was noted throughout."""
-        await self._switch(closed=False, authority="here", phase="switched")
+        await self._switch("stay")
 
     async def give_back(self) -> None:
         """Give the authority up, SQLite having all that was written here."""
-        if await self._connection.fetchval(f"SELECT EXISTS (SELECT FROM {self._s}.holdfast_move_log)"):
-            raise LeaseHeld("another process took the move over")
-        await self._switch(closed=True, authority="there", phase="returned")
-        await objects.capture(self._connection, self._s, on=False)
+        await self._switch("give back")
 
     async def follow(self) -> None:
         """Follow SQLite again, which has taken the authority back. What was compared before does not count."""
@@ -144,11 +146,11 @@ class PostgresqlStep:
                 await self._connection.execute(f"DELETE FROM {self._s}.{table}")
         await objects.remove(self._connection, self._s, serves=serves)
 
-    async def _switch(self, *, closed: bool, authority: str, phase: Phase) -> None:
+    async def _switch(self, goal: str) -> None:
+        """By a function of the owner's: whoever finishes another one's decision need not own the tables."""
         await self._connection.execute(for_this_transaction(SWITCH_SETTINGS))
-        await objects.fence(self._connection, self._s, closed=closed)
-        await objects.set_authority(self._connection, self._s, authority)
-        await self.phase(phase)
+        if not await self._connection.fetchval(f"SELECT {self._s}.{objects.SWITCH}($1, $2)", self._token, goal):
+            raise LeaseHeld("another process took the move over")
 
     async def analyze(self) -> None:
         """Let the planner know the tables: they were empty, and it would take them for small."""
