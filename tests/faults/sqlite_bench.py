@@ -195,12 +195,12 @@ def free_files() -> None:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """A file system of 2 MiB in a folder, where this process may mount one; whether it may."""
+def small_disk(folder: Path, size: str = "2m") -> Iterator[bool]:
+    """A file system of so many bytes in a folder, where this process may mount one; whether it may."""
     import subprocess
 
     program = shutil.which("mount")
-    command = [str(program), "-t", "tmpfs", "-o", "size=2m,mode=0711", "tmpfs", str(folder)]
+    command = [str(program), "-t", "tmpfs", "-o", f"size={size},mode=0711", "tmpfs", str(folder)]
     mounted = program is not None and subprocess.run(command, check=False, capture_output=True).returncode == 0
     try:
         yield mounted

@@ -77,15 +77,16 @@ async def test_every_statement_is_captured(place: Place, statements: list[str]) 
             assert (await mover.verify()).clean
 
 
-async def test_a_hot_row_fills_the_log_and_not_the_move(place: Place) -> None:
+@pytest.mark.parametrize("entries", [20_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+async def test_a_hot_row_fills_the_log_and_not_the_move(place: Place, entries: int) -> None:
     """Move 20: many entries of one key are applied as one row, forgotten after a comparison, and numbers go on."""
     async with place.manager() as manager:
         new = await manager.create_session("u1")
-    async with place.mover(rows=1000) as mover:
+    async with place.mover(rows=entries // 20) as mover:
         await mover.start()
         with stranger(place) as connection:
             connection.execute("BEGIN")
-            connection.executemany("UPDATE sessions SET request_count = ?", [(n,) for n in range(20_000)])
+            connection.executemany("UPDATE sessions SET request_count = ?", ((n,) for n in range(entries)))
             connection.execute("COMMIT")
         await same(place, mover)
         assert (await mover.verify()).clean
@@ -93,8 +94,30 @@ async def test_a_hot_row_fills_the_log_and_not_the_move(place: Place) -> None:
         async with place.manager() as manager:
             await manager.validate_session(new.token)
         [(seq,)] = place.in_sqlite("SELECT min(seq) FROM holdfast_move_log")
-        assert seq > 20_000
+        assert seq > entries
         await same(place, mover)
+
+
+async def test_what_is_replaced_for_its_digest_stops_the_move(place: Place) -> None:
+    """Move 16: SQLite tells no trigger of a row that goes because another takes its digest; the mover says so."""
+    async with place.manager() as manager:
+        for _ in range(2):
+            await manager.create_session("u1")
+    (first,), (second,) = place.in_sqlite("SELECT id FROM sessions")
+    async with place.mover() as mover:
+        await mover.start()
+        with stranger(place) as connection:
+            connection.execute(
+                "UPDATE OR REPLACE sessions SET digest = (SELECT digest FROM sessions WHERE id = ?) WHERE id = ?",
+                (second, first),
+            )
+        with pytest.raises(MoveRefused, match="abort the move and start it again"):
+            await mover.cut_over()
+        assert place.in_sqlite("SELECT sessions.id, authority FROM sessions, holdfast_control") == [(first, "here")]
+        await mover.abort()
+        await mover.start()
+        await mover.cut_over()
+        assert (await mover.verify()).clean
 
 
 async def test_a_comparison_ends_under_churn(place: Place) -> None:

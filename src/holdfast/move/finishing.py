@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from holdfast.move.postgresql_side import PostgresqlSide
-from holdfast.move.running import Running, nowhere
+from holdfast.move.running import Running, nowhere, whose
 from holdfast.move.sides import sqlite_side
 from holdfast.move.state import LeaseHeld, Look
 from holdfast.move.threads import in_thread
@@ -73,7 +73,7 @@ class Finisher:
         except LeaseHeld:
             return
         except Exception as error:
-            failure = to_raise(error, "a store of the move")
+            failure = to_raise(error, whose(error))
             if str(failure) != self._said:
                 self._said = str(failure)
                 log.warning("writes wait for a move to decide, and this process cannot finish it: %s", failure)

@@ -8,6 +8,7 @@ import asyncio
 import os
 import secrets
 import socket
+import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -57,7 +58,20 @@ def in_our_words(error: Exception) -> BaseException:
         return error
     if "holdfast_move" in str(error) and ("no such table" in str(error) or getattr(error, "sqlstate", "") == "42P01"):
         return LeaseHeld("another process has ended the move meanwhile; look at its status, and repeat this then")
-    return to_raise(error, "a store of the move")
+    if getattr(error, "sqlstate", "") == "23505":
+        return MoveRefused(
+            "a program replaced a row of the SQLite file by another one with the same token, of which SQLite tells no "
+            "trigger, and PostgreSQL has both; abort the move and start it again, then all is copied anew"
+        )
+    return to_raise(error, whose(error))
+
+
+def whose(error: BaseException) -> str:
+    """Which store an error comes from, for a message: there are two, and either may be meant."""
+    cause = error.cause if isinstance(error, NotDone) else error
+    if isinstance(cause, sqlite3.Error):
+        return "the SQLite file"
+    return "PostgreSQL" if isinstance(getattr(cause, "sqlstate", None), str) else "a store of the move"
 
 
 def nowhere(step: str) -> None:
