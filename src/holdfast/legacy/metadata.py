@@ -2,12 +2,14 @@
 
 import json
 import math
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from holdfast.sessions.metadata import EMPTY, MAX_BYTES, MAX_DEPTH, MAX_INTEGER, MAX_KEYS
 
 MAX_KEPT_BYTES: Final = 1024 * 1024
 MAX_KEPT_DEPTH: Final = 100
+_EMPTY_ENCODED: Final = EMPTY.encode()
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _DIGITS: Final = len(str(MAX_INTEGER))
 
@@ -37,6 +39,24 @@ def read_metadata(value: Any) -> Metadata:
     if not value.strip():
         return Metadata(EMPTY, ("is empty",))
     return _parsed(value, repairs)
+
+
+def read_usual(value: Any) -> tuple[str, bytes] | None:
+    """The canonical text of metadata that means the same, and its UTF-8; `None` for all that needs `read_metadata`."""
+    if value is None or value == EMPTY:
+        return EMPTY, _EMPTY_ENCODED
+    if type(value) is not str or len(value) > 2 * MAX_BYTES:
+        return None
+    try:
+        parsed = _decoder.decode(value)
+        if type(parsed) is not dict or len(parsed) > MAX_KEYS:
+            return None
+        text = _encoder.encode(_in_order(parsed, 1))
+        encoded = text.encode()
+    except (ValueError, RecursionError):
+        return None
+    # A NUL would be spelt like this; so may something else be.
+    return None if len(encoded) > MAX_BYTES or "\\u0000" in text else (text, encoded)
 
 
 def _parsed(text: str, repairs: set[str]) -> Metadata:
@@ -123,3 +143,47 @@ def _order(key: str) -> tuple[int, bytes]:
     """As jsonb orders keys."""
     encoded = key.encode()
     return len(encoded), encoded
+
+
+def _in_order(value: dict[str, Any], depth: int) -> dict[str, Any]:
+    """The canonical form of an object at a depth. Raises `ValueError` for what has to be repaired, or looked at."""
+    if depth > MAX_DEPTH:
+        raise ValueError("too deep")
+    return {key: _unrepaired(value[key], depth) for key in _order_of(tuple(value))}
+
+
+def _unrepaired(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise ValueError("too large")
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            raise ValueError("no number")
+        return int(value) if value.is_integer() and abs(value) <= MAX_INTEGER else value
+    if kind is dict:
+        return _in_order(value, depth + 1)
+    if depth >= MAX_DEPTH:
+        raise ValueError("too deep")
+    return [_unrepaired(item, depth + 1) for item in value]
+
+
+@lru_cache(maxsize=64)
+def _order_of(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Keys as jsonb orders them. An application has a few sets of them, and a row for each session."""
+    return tuple(sorted(keys, key=_order))
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key twice")
+    return result
+
+
+# Made once: `json.loads` and `json.dumps` make theirs anew for each text, when they are told anything.
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_without_twins)
+_encoder: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

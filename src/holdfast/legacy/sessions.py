@@ -385,7 +385,12 @@ class LegacySessions:
 
 def version_of(metadata: str) -> int:
     """A number for a text of metadata: the same for the same text, another one for any other."""
-    return int.from_bytes(sha256(metadata.encode(errors="surrogatepass")).digest()[:7])
+    return version_of_encoded(metadata.encode(errors="surrogatepass"))
+
+
+def version_of_encoded(metadata: bytes) -> int:
+    """The same for its UTF-8."""
+    return int.from_bytes(sha256(metadata).digest()[:7])
 
 
 def _micro(at: datetime) -> int:

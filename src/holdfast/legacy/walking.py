@@ -4,7 +4,6 @@ Under a rollback journal, which old applications have by default, a writer canno
 """
 
 import sqlite3
-from collections.abc import Iterator
 from typing import Any, Final
 
 from holdfast.legacy.rows import LegacyRow
@@ -14,11 +13,14 @@ _NAMES: Final = ", ".join(LegacyRow._fields)
 
 _STRANGE: Final = f"SELECT {_NAMES} FROM sessions WHERE session_id IS NULL OR session_id <= '' OR session_id >= x''"  # noqa: S608 - our own names
 """Rows whose key is no text, or an empty one: few, if any. An index finds them."""
+_ID: Final = "(SELECT i.id FROM holdfast_ids i WHERE i.session_id = s.session_id)"
 _TEXT: Final = (
-    f"SELECT {_NAMES}, CAST(session_id AS BLOB) FROM sessions "  # noqa: S608 - our own names
+    f"SELECT {_NAMES}, CAST(session_id AS BLOB), {{id}} FROM sessions s "  # noqa: S608 - our own names
     "WHERE session_id > CAST(? AS TEXT) AND session_id < x'' ORDER BY session_id LIMIT ?"
 )
 """Some of the others, after a key that is given as bytes: it need not be UTF-8."""
+_TEXT_ALONE: Final = _TEXT.format(id="NULL")
+_TEXT_WITH_ID: Final = _TEXT.format(id=_ID)
 
 
 def strange_rows(driver: sqlite3.Connection) -> list[LegacyRow]:
@@ -26,16 +28,11 @@ def strange_rows(driver: sqlite3.Connection) -> list[LegacyRow]:
     return [LegacyRow._make(row) for row in driver.execute(_STRANGE).fetchall()]
 
 
-def rows_after(driver: sqlite3.Connection, place: bytes) -> tuple[list[LegacyRow], bytes | None]:
-    """Some of the other rows after a place, at first `b""`; and the place to go on after, `None` at the end."""
-    rows: list[tuple[Any, ...]] = driver.execute(_TEXT, (place, CHUNK)).fetchall()
-    return [LegacyRow._make(row[:-1]) for row in rows], rows[-1][-1] if len(rows) == CHUNK else None
+def rows_after(driver: sqlite3.Connection, place: bytes, *, served: bool) -> tuple[list[tuple[Any, ...]], bytes | None]:
+    """Some of the other rows after a place, at first `b""`; and the place to go on after, `None` at the end.
 
-
-def all_rows(driver: sqlite3.Connection) -> Iterator[LegacyRow]:
-    """Every row, each chunk in a read of its own. The driver's texts come back as `reading.as_text` gives them."""
-    yield from strange_rows(driver)
-    place: bytes | None = b""
-    while place is not None:
-        rows, place = rows_after(driver, place)
-        yield from rows
+    Each is the values of a `LegacyRow`, the key's bytes, and the id of its session where Holdfast serves the file: a
+    million of them are read, so nothing is made of a row before somebody knows that he needs it.
+    """
+    rows: list[tuple[Any, ...]] = driver.execute(_TEXT_WITH_ID if served else _TEXT_ALONE, (place, CHUNK)).fetchall()
+    return rows, rows[-1][-2] if len(rows) == CHUNK else None

@@ -4,6 +4,7 @@ A move compares in the native form and writes back column by column, so that wha
 for byte. What a legacy row has no place for is left out of the comparison: nothing else is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from hashlib import sha256
@@ -11,8 +12,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 from holdfast.legacy.originals import digest_of_row, original, owner
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry, Quarantined, Readable, read_row
-from holdfast.legacy.sessions import version_of
+from holdfast.legacy.sessions import version_of, version_of_encoded
 from holdfast.legacy.times import FAR, local_text, read_time
+from holdfast.legacy.usual_rows import ANY_TIME, UsualRows
 from holdfast.move.rows import SESSIONS, Row
 from holdfast.sessions.metadata import EMPTY
 from holdfast.sessions.tokens import digest_of
@@ -23,6 +25,7 @@ Class = Literal["exact", "repaired", "quarantined"]
 OVER: Final = Quarantined(("ended or replaced in Holdfast already",), live=False)
 """A row that the old application wrote again after its end: nothing makes it a session once more."""
 
+_VERSION_OF_EMPTY: Final = version_of(EMPTY)
 _PLACES: Final = {name: place for place, name in enumerate(SESSIONS.forms)}
 
 
@@ -70,6 +73,22 @@ class Judged:
 def judge(row: LegacyRow, zone: tzinfo, at: datetime, *, over: bool, on_bad_expiry: OnBadExpiry) -> Judged:
     """What becomes of a row that is read at a time. Never raises."""
     return Judged(row, OVER if over else read_row(row, zone, at, on_bad_expiry=on_bad_expiry))
+
+
+def usual_to_native(values: Sequence[Any], usual: UsualRows) -> Row | None:
+    """What `to_native` makes of a usual row that was not found to be odd; `None` for one that needs `to_native`.
+
+    The values are those of a `Beside` and a `LegacyRow`, one after the other.
+    """
+    session_id, id, digest, previous, replaced_at, *row = values
+    read = usual.read(row, ANY_TIME)
+    if read is None:
+        return None
+    user_id, metadata, encoded, created_at, expires_at, last_activity, count = read
+    foreign = sha256(session_id.encode(errors="surrogatepass")).digest() == digest and digest_of(session_id) is None
+    version = _VERSION_OF_EMPTY if metadata == EMPTY else version_of_encoded(encoded)
+    mine = id, digest, previous, replaced_at, user_id, metadata, version
+    return *mine, created_at, expires_at, last_activity, count, None, None, None, int(foreign)
 
 
 def to_native(

@@ -21,11 +21,22 @@ from holdfast.legacy.originals import digest_of_row
 from holdfast.legacy.reading import Reader, as_text
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry
 from holdfast.legacy.tables import install
+from holdfast.legacy.usual_rows import UsualRows
 from holdfast.legacy.walking import rows_after, strange_rows
 from holdfast.legacy.whole_table import WholeTable
 from holdfast.legacy.zone import zone_named
 from holdfast.move.clocks import WritersClock, lead_of
-from holdfast.move.legacy_rows import Beside, Judged, changed, judge, of_ended, says_the_same, to_legacy, to_native
+from holdfast.move.legacy_rows import (
+    Beside,
+    Judged,
+    changed,
+    judge,
+    of_ended,
+    says_the_same,
+    to_legacy,
+    to_native,
+    usual_to_native,
+)
 from holdfast.move.legacy_sqlite_objects import COUNT_SESSIONS, DROPPED, TABLES, last_seal, own_triggers, triggers
 from holdfast.move.rows import IMPORTED, SESSIONS, Images, Key, Row, Shape
 from holdfast.move.sqlite_side import SqliteSide
@@ -42,9 +53,9 @@ _NEWS: Final = 500
 _WALKED: Final = 20
 _NAMES: Final = ", ".join(LegacyRow._fields)
 _OF_IDS: Final = (
-    "SELECT i.session_id, i.id, i.digest, i.previous_digest, i.replaced_at, o.read_at, "
+    "SELECT i.session_id, i.id, i.digest, i.previous_digest, i.replaced_at, "
     + ", ".join(f"s.{name}" for name in LegacyRow._fields)
-    + " FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "
+    + ", o.read_at FROM holdfast_ids i JOIN sessions s ON s.session_id = i.session_id "
     "LEFT JOIN holdfast_imported o ON o.session_key = i.session_id"
 )
 _OF_ENDED: Final = "SELECT id, digest, previous_digest, user_id, ended_at, end_reason, notified_at FROM holdfast_ended"
@@ -64,6 +75,7 @@ class LegacySide(BesideOthers, SqliteSide):
         super().__init__(path, reached)
         self._zone = zone
         self._reader = Reader(zone)
+        self._usual = UsualRows(zone)
         self._on_bad_expiry = on_bad_expiry
         self._file: tuple[int, int] | None = None
         self._adoption: Adoption
@@ -125,6 +137,7 @@ class LegacySide(BesideOthers, SqliteSide):
             zone, _, on_bad_expiry = row[0].rpartition(" ")
             self._zone, self._on_bad_expiry = zone_named(zone), cast("OnBadExpiry", on_bad_expiry)
             self._reader = Reader(self._zone)
+            self._usual = UsualRows(self._zone)
 
     def clocks(self) -> list[WritersClock]:
         """See `SqliteSide`."""
@@ -170,8 +183,10 @@ class LegacySide(BesideOthers, SqliteSide):
         return ours if says_the_same(ours, theirs, self._zone) else theirs
 
     def _native(self, values: Sequence[Any]) -> Row | None:
-        beside, read_at, row = Beside(*values[:5]), values[5], LegacyRow(*values[6:])
-        return to_native(beside, row, self._zone, read_at, self._on_bad_expiry)
+        *row, read_at = values
+        if read_at is None and (usual := usual_to_native(row, self._usual)) is not None:
+            return usual
+        return to_native(Beside(*row[:5]), LegacyRow(*row[5:]), self._zone, read_at, self._on_bad_expiry)
 
     def _chunk(self, shape: Shape, after: Key | None, limit: int) -> list[Row]:
         if shape is not SESSIONS:
@@ -273,9 +288,13 @@ class LegacySide(BesideOthers, SqliteSide):
             if after is None:
                 break
             # Each in a read of its own: a longer one would keep the old application from committing.
-            rows, after = rows_after(self._driver, after)
-            at = instant(self._now())
-            odd += [row.session_id for row in rows if self._judged(row, at)[0].remarks]
+            rows, after = rows_after(self._driver, after, served=True)
+            now = self._now()
+            at = instant(now)
+            for *row, _, id in rows:
+                # A row without an id may be one that is over.
+                if id is None or self._usual.read(row, now) is None:
+                    odd += [row[0]] if self._judged(LegacyRow._make(row), at)[0].remarks else []
         return odd, after
 
     @contextmanager

@@ -3,7 +3,7 @@
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
@@ -17,7 +17,8 @@ from holdfast.legacy.form import has_legacy_form
 from holdfast.legacy.originals import digest_of_row
 from holdfast.legacy.reading import as_text
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry
-from holdfast.legacy.walking import all_rows
+from holdfast.legacy.usual_rows import UsualRows
+from holdfast.legacy.walking import rows_after, strange_rows
 from holdfast.move.clocks import WritersClock, is_to_come, objection, seconds_ahead, spelt
 from holdfast.move.legacy_rows import Class, Judged, judge
 from holdfast.sql.tables import instant
@@ -120,21 +121,39 @@ def list_odd(
     listed: dict[Class, list[OddRow]] = {"quarantined": [], "repaired": []}
     with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
         driver.text_factory = as_text
-        at = instant(driver.execute(statements.NOW).fetchone()[0])
+        now = driver.execute(statements.NOW).fetchone()[0]
+        at, usual = instant(now), UsualRows(zone)
         served, newest = _is_served(driver), -math.inf
-        for row in all_rows(driver):
-            id, over = _known(driver, row) if served else (None, False)
-            judged = judge(row, zone, at, over=over, on_bad_expiry=on_bad_expiry)
-            found.count(judged, at)
-            newest = max(newest, seconds_ahead(row.last_activity, at.timestamp()) or -math.inf)
-            if judged.remarks and len(listed[judged.kind]) < MOST_LISTED:
-                digest = digest_of_row(row)[:16].hex()
-                listed[judged.kind].append(OddRow(judged.kind, id, digest, judged.remarks, judged.is_live(at)))
+        for values, has_id in _all(driver, served=served):
+            # A row without an id may be one that is over.
+            read = usual.read(values, now) if has_id or not served else None
+            if read is not None:
+                # Of its times none is to come, in this zone.
+                found.exact += 1
+                found.live += read.expires_at > now
+            else:
+                row = LegacyRow._make(values)
+                id, over = _known(driver, row) if served else (None, False)
+                judged = judge(row, zone, at, over=over, on_bad_expiry=on_bad_expiry)
+                found.count(judged, at)
+                newest = max(newest, seconds_ahead(row.last_activity, at.timestamp()) or -math.inf)
+                if judged.remarks and len(listed[judged.kind]) < MOST_LISTED:
+                    digest = digest_of_row(row)[:16].hex()
+                    listed[judged.kind].append(OddRow(judged.kind, id, digest, judged.remarks, judged.is_live(at)))
             if found.rows % _EVERY == 0:
                 tell(found.rows)
         found.objection = objection(_clocks(driver), zone) or _to_come(newest, zone, at)
     found.odd = [*listed["quarantined"], *listed["repaired"]][:MOST_LISTED]
     return found
+
+
+def _all(driver: sqlite3.Connection, *, served: bool) -> Iterator[tuple[Sequence[Any], bool]]:
+    """The values of every row, each chunk in a read of its own, and whether its session has an id."""
+    yield from ((row, False) for row in strange_rows(driver))
+    place: bytes | None = b""
+    while place is not None:
+        rows, place = rows_after(driver, place, served=served)
+        yield from ((row[:-2], row[-1] is not None) for row in rows)
 
 
 def _to_come(newest: float, zone: tzinfo, at: datetime) -> str | None:
