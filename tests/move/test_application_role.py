@@ -88,7 +88,7 @@ async def left_in(place: Place, at: str) -> None:
         token = await mover._leased()
         if at in ("fence done", "give back done"):
             await mover.cut_over()
-            await mover._fence(token)
+            await mover._fence(token, timedelta(hours=1))
         else:
             async with mover._postgresql.step("cut", token, "following") as step:
                 # Long, so that it is not over before somebody may take the lease.

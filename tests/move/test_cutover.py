@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing, suppress
 from datetime import timedelta
 
 import asyncpg
@@ -83,6 +84,64 @@ async def test_a_cut_over_without_time_is_called_off(place: Place) -> None:
         await mover.cut_over()
 
 
+async def test_a_roll_back_without_time_is_called_off(place: Place) -> None:
+    """Move 2: past the budget PostgreSQL serves on, nothing is lost, and the next attempt may succeed."""
+    tokens = await place.fill(10)
+    async with place.mover() as mover, place.manager("postgresql") as post:
+        await mover.start()
+        await mover.cut_over()
+        with pytest.raises(MoveRefused, match="PostgreSQL serves on"):
+            await mover.roll_back(timedelta(0))
+        new = await post.create_session("u1")
+        await mover.roll_back()
+    async with place.manager() as lite:
+        assert await lite.validate_session(tokens[0]) is not None
+        assert await lite.validate_session(new.token) is not None
+
+
+async def test_a_roll_back_whose_mover_died_is_called_off_by_the_next(place: Place) -> None:
+    """Move 2: past the budget whoever comes next lets PostgreSQL accept writes again, and does not go back."""
+    await place.fill(5)
+    async with stopping(place, "fence done") as mover:
+        await mover.start()
+        await mover.cut_over()
+        with pytest.raises(Stopped):
+            await mover._fence(await mover._leased(), timedelta(0))
+    async with place.mover() as mover, place.manager("postgresql") as post:
+        await mover.run()
+        assert (await mover.look()).postgresql.phase == "switched"
+        await post.create_session("u1")
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=["nothing left", "something left"])
+async def test_a_file_that_is_held_costs_a_roll_back_its_budget(place: Place, left: int) -> None:
+    """Move 9: a program that keeps the file locked stops a roll-back before the decision, and PostgreSQL serves on."""
+    await place.fill(5)
+    with closing(sqlite3.connect(place.path, isolation_level=None)) as stranger:
+
+        def hold(step: str) -> None:
+            if step == "fence done" and not stranger.in_transaction:
+                stranger.execute("BEGIN IMMEDIATE")
+
+        async with place.manager("postgresql") as post:
+            async with place.mover(reached=hold) as mover:
+                await mover.start()
+                await mover.cut_over()
+                token = await mover._leased()
+                for _ in range(left):
+                    await post.create_session("u1")
+                # Whether its own time or its patience with the file is over first.
+                with suppress(StoreUnavailable):
+                    await mover._give_back(token, timedelta(seconds=0.6))
+                assert (await mover.look()).postgresql.phase == "switched"
+            new = await post.create_session("u1")
+            stranger.execute("ROLLBACK")
+            async with place.mover() as mover:
+                await mover.roll_back()
+    async with place.manager() as lite:
+        assert await lite.validate_session(new.token) is not None
+
+
 @pytest.mark.parametrize("at", ["flip done", "settle done", "decide"])
 async def test_before_the_decision_it_can_be_withdrawn(place: Place, at: str) -> None:
     """Move: a mover that stops before the decision leaves a file that accepts writes again on demand."""
@@ -116,7 +175,7 @@ async def test_a_late_mover_decides_nothing(place: Place) -> None:
         with pytest.raises(LeaseHeld):
             await late._steps.reverse(token, {})
         with pytest.raises(LeaseHeld):
-            await late._fence(token)
+            await late._fence(token, timedelta(seconds=1))
         assert await lite.validate_session(tokens[0]) is not None
 
 

@@ -23,7 +23,7 @@ ENDS = {
     # Within its time it is decided, past it taken back.
     ("cut_over", "flip done"): None,
     ("cut_over", "decide done"): "postgresql",
-    ("roll_back", "fence done"): "sqlite",
+    ("roll_back", "fence done"): None,
     ("roll_back", "give back done"): "sqlite",
 }
 """Which store accepts writes in the end (`None`: either), by the command and the step that its mover died at."""
@@ -140,7 +140,7 @@ async def test_a_mover_that_lives_is_left_alone(place: Place) -> None:
         await mover.cut_over()
         token = await mover._leased()
         async with mover._postgresql.step("fence", token, "switched") as step:
-            await step.fence()
+            await step.fence(timedelta(hours=1))
         await finisher.finish(60.0)
         assert (await mover.look()).postgresql.phase == "returning"
         await mover.run()

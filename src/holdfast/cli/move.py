@@ -201,6 +201,9 @@ def cutover(
 
 @app.command()
 def rollback(
+    budget: Annotated[
+        int, typer.Option(min=1, max=60_000, help="Milliseconds after which it is called off, if nothing is decided.")
+    ] = 2000,
     ignore_processes: IgnoreProcesses = False,
     dry_run: DryRun = False,
     no_backup: NoBackup = False,
@@ -211,6 +214,9 @@ def rollback(
 ) -> None:
     """Let SQLite serve again, with all that was written since the cut-over. You can cut over again any time.
 
+    When the stores differ (exit code 3) or nothing is decided within the budget (exit code 4), PostgreSQL serves on as
+    if nothing had been.
+
     Example: holdfast move rollback
     """
     stores = Stores(sqlite, postgres, directory)
@@ -218,7 +224,7 @@ def rollback(
     async def work(mover: "Mover") -> str:
         if not ignore_processes and (await mover.look()).postgresql.phase == "switched":
             await stores.refuse_deaf()
-        await mover.roll_back()
+        await mover.roll_back(timedelta(milliseconds=budget))
         waited = "" if mover.writes_waited is None else f"; writes waited for {mover.writes_waited * 1000:,.0f} ms"
         return f"SQLite serves{waited}; PostgreSQL follows: cut over again, or end it with holdfast move abort"
 

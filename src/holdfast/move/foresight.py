@@ -57,7 +57,9 @@ def _finishing(goal: Goal, look: Look) -> Iterator[str]:
             yield "call the cut-over off that was begun: SQLite accepts writes"
         case _, "cutting":
             yield "bring the cut-over that was begun to its end, or call it off if it took too long"
-        case _, "returning" | "returned":
+        case _, "returning":
+            yield "bring the roll-back that was begun to its end, or call it off if it took too long"
+        case _, "returned":
             yield "bring the roll-back that was begun to its end"
         case "here", "preparing" | "copying" if goal not in ("abort", "complete"):
             yield from _copying()

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 from uuid import uuid4
 
 from holdfast.move.comparing import Comparing
@@ -20,7 +20,7 @@ from holdfast.sessions.store import Authority
 Answer = TypeVar("Answer")
 
 BUDGET: Final = timedelta(seconds=2)
-"""How long clients' writes wait for a cut-over's decision at most."""
+"""How long clients' writes wait for a decision at most."""
 NO_MOVE: Final = "no move is under way; start one"
 OVER: Final = "the sessions were moved already, and PostgreSQL holds them; there is nothing left to do"
 
@@ -107,23 +107,19 @@ class Mover(Comparing):
         finally:
             self._steps.counted = False
         if (await self.look()).postgresql.phase != "switched":
-            waited = "" if self.writes_waited is None else f"; writes waited for {self.writes_waited * 1000:,.0f} ms"
-            steps = ", ".join(f"{step} {seconds * 1000:,.0f} ms" for step, seconds in self.times.items())
-            raise MoveRefused(
-                f"there was no decision within {budget.total_seconds() * 1000:,.0f} ms, so the cut-over was called off "
-                f"by itself and SQLite serves on{waited} ({steps}); nothing is lost: try again when there is less "
-                "load, or allow it more time"
-            )
+            self._refuse_late("cut-over", "SQLite", budget)
+
+    def _refuse_late(self, what: str, serves: str, budget: timedelta) -> NoReturn:
+        waited = "" if self.writes_waited is None else f"; writes waited for {self.writes_waited * 1000:,.0f} ms"
+        steps = ", ".join(f"{step} {seconds * 1000:,.0f} ms" for step, seconds in self.times.items())
+        raise MoveRefused(
+            f"there was no decision within {budget.total_seconds() * 1000:,.0f} ms, so the {what} was called off by "
+            f"itself and {serves} serves on{waited} ({steps}); nothing is lost: try again when there is less load, or "
+            "allow it more time"
+        )
 
     async def _decide(self, budget: timedelta) -> None:
-        deciding = asyncio.ensure_future(self.run(budget.total_seconds()))
-        await asyncio.wait((deciding,), timeout=budget.total_seconds())
-        late = not deciding.done()
-        if late:
-            # PostgreSQL may be silent, and would be waited for until the time of its statement is up.
-            self._postgresql.break_off()
-            deciding.cancel()
-        [failure] = await asyncio.gather(deciding, return_exceptions=True)
+        late, failure = await self._within(budget)
         if failure is not None and not isinstance(failure, LeaseHeld):
             # Whatever went wrong, PostgreSQL out of reach perhaps: writes must not wait for it.
             with suppress(Exception):
@@ -136,6 +132,18 @@ class Mover(Comparing):
                 await self.withdraw()
         elif failure is not None:
             raise failure
+
+    async def _within(self, budget: timedelta) -> tuple[bool, BaseException | None]:
+        """Take the steps of a decision; whether they took too long, and what stopped them."""
+        deciding = asyncio.ensure_future(self.run(budget.total_seconds()))
+        await asyncio.wait((deciding,), timeout=budget.total_seconds())
+        late = not deciding.done()
+        if late:
+            # PostgreSQL may be silent, and would be waited for until the time of its statement is up.
+            self._postgresql.break_off()
+            deciding.cancel()
+        [failure] = await asyncio.gather(deciding, return_exceptions=True)
+        return late, failure
 
     @goal
     async def withdraw(self) -> None:
@@ -152,10 +160,11 @@ class Mover(Comparing):
             await self._steps.resume(token)
 
     @goal
-    async def roll_back(self) -> None:
+    async def roll_back(self, budget: timedelta = BUDGET) -> None:
         """Bring the authority back to SQLite, with all that was written since. Nothing to do when it has it already.
 
-        It lands where one can cut over again. Compares all rows first, and raises `MoveRefused` when some differ.
+        It lands where one can cut over again. Compares all rows first. When there is no decision within the budget,
+        or the stores differ, PostgreSQL serves on and `MoveRefused` says why. Otherwise as `cut_over`.
         """
         await self.run()
         look = await self.look()
@@ -170,7 +179,9 @@ class Mover(Comparing):
                 token = await self._leased()
                 self._measure()
                 self._closed = asyncio.get_running_loop().time()
-                await _to_the_end(lambda: self._give_back(token))
+                await _to_the_end(lambda: self._give_back(token, budget))
+                if (await self.look()).postgresql.phase == "switched":
+                    self._refuse_late("roll-back", "PostgreSQL", budget)
             case _:
                 raise MoveRefused(
                     OVER
@@ -179,13 +190,25 @@ class Mover(Comparing):
                     "go on with it, or start one"
                 )
 
-    async def _give_back(self, token: int) -> None:
-        await self._patiently(lambda: self._fence(token))
-        await self.run()
+    async def _give_back(self, token: int, budget: timedelta) -> None:
+        await self._patiently(lambda: self._fence(token, budget))
+        late, failure = await self._within(budget)
+        if failure is None:
+            return
+        if not isinstance(failure, LeaseHeld):
+            # Whatever went wrong, SQLite's file held by somebody perhaps: writes must not wait for it.
+            with suppress(Exception):
+                await self._steps.stay(await self._leased())
+                self._opened()
+        if not late and not isinstance(failure, asyncio.CancelledError):
+            raise failure
+        if (await self.look()).postgresql.phase != "switched":
+            # It had given its authority up, or is not to be reached.
+            await self.run()
 
-    async def _fence(self, token: int) -> None:
+    async def _fence(self, token: int, budget: timedelta) -> None:
         async with self._postgresql.step("fence", token, "switched") as step:
-            await step.fence()
+            await step.fence(budget)
 
     @goal
     async def complete(self) -> None:

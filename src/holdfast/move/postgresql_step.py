@@ -116,12 +116,16 @@ class PostgresqlStep:
                 [SHAPES[table].to_hex(key) for key in some],
             )
 
-    async def fence(self) -> None:
-        """Stop accepting writes, to go back."""
+    async def fence(self, budget: timedelta) -> None:
+        """Stop accepting writes, to go back, which has so long to come to a decision."""
         await self._connection.execute(for_this_transaction(SWITCH_SETTINGS))
         await objects.fence(self._connection, self._s, closed=True)
         await objects.set_authority(self._connection, self._s, "pending")
-        await self.phase("returning")
+        await self._connection.execute(
+            f"UPDATE {self._s}.holdfast_move SET phase = 'returning', deadline = clock_timestamp() + $1::interval "
+            "WHERE id = 1",
+            budget,
+        )
 
     async def stay(self) -> None:
         """Accept writes again, not having given the authority up: which rows they change was noted throughout."""

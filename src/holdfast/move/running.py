@@ -218,7 +218,7 @@ class Running:
             self.times[step] = self.times.get(step, 0.0) + time() - began
             if step == "flip":
                 self._closed = began
-            elif step in ("open", "withdraw", "enter"):
+            elif step in ("open", "withdraw", "enter", "stay"):
                 self._opened()
             self._report(self.progress.since + self._steps.moved)
         return step

@@ -74,7 +74,7 @@ class PostgresqlState:
     verified: int | None = None
     """The number in SQLite's log at which the last clean comparison of all rows began."""
     overdue: bool = False
-    """Whether a cut-over under way has used up its time."""
+    """Whether a decision under way, to cut over or to go back, has used up its time."""
     changed: bool = False
     """Whether changes wait to be taken back to SQLite."""
 

@@ -67,6 +67,8 @@ class Steps:
             case "there", "switched":
                 complete, _ = await self.reverse(token, {}) if postgresql.changed else (True, {})
                 return None if complete else "reverse"
+            case "there", "returning" if postgresql.overdue:
+                return await self.stay(token)
             case "there", "returning":
                 return await (self._reverse(token) if postgresql.changed else self._give_back(token))
             case "there", "returned":
@@ -239,9 +241,17 @@ class Steps:
         return changes.complete, self._sqlite.seen(changes.others, found).differ(found)
 
     async def _give_back(self, token: int) -> str:
+        # After the decision only SQLite can open, and writes would wait for whoever holds the file, or for space.
+        await in_thread(self._sqlite.pulse)
         async with self._postgresql.step("give back", token, "returning") as step:
             await step.give_back()
         return "give back"
+
+    async def stay(self, token: int) -> str:
+        """Let PostgreSQL accept writes again, the decision to go back not having been made."""
+        async with self._postgresql.step("stay", token, "returning") as step:
+            await step.stay()
+        return "stay"
 
     async def _enter(self, token: int) -> str:
         await in_thread(self._sqlite.enter, token, await self._postgresql.hooks_expected_at())

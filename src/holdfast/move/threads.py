@@ -17,4 +17,7 @@ async def in_thread(
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait((task,))
+        if not task.cancelled():
+            # Nobody wants to hear of its failure any more.
+            task.exception()
         raise
