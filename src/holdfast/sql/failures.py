@@ -252,7 +252,7 @@ def _advice(error: BaseException) -> str:
         "gaierror": "the host name does not resolve; check the address",
         "ConnectionRefusedError": "nobody listens there; check host and port, and whether the server runs",
         "TimeoutError": "it does not answer; check host and port, and the network between",
-        "TargetServerAttributeNotMatched": "none of its hosts takes writes",
+        "TargetServerAttributeNotMatched": "none of its hosts takes writes; give the address of the primary",
         "SSLCertVerificationError": "its certificate is not the one expected; check sslmode and sslrootcert",
     }.get(_state(error), f"{_state(error)}")
 
