@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import InvalidArgument, SessionManager, StoreRefused, TwoStores
+from holdfast import AuthorityMoved, InvalidArgument, SessionManager, StoreRefused, TwoStores
 from holdfast.move.following import FollowingStore
 from holdfast.opening import open_store, store_of
 from holdfast.sessions.observer import Observed
@@ -16,6 +16,8 @@ from holdfast.sessions.sweeper import TakesClearTokens
 from holdfast.settings import Settings
 from tests.legacy.old_application import OldSessionManager, legacy_file
 from tests.move.bench import Place
+from tests.sockets.server import Server, running
+from tests.support.polling import eventually
 
 
 def verbs() -> Iterator[str]:
@@ -104,3 +106,44 @@ async def test_a_session_begun_beside_a_legacy_file_lives_in_postgresql_too(tmp_
         assert await manager.validate_session(new.token) is None
         assert await manager.delete_session(rotated.token)
     assert OldSessionManager(path).get_active_session_count() == 0
+
+
+async def test_a_process_on_the_store_to_be_entered_is_told_to_wait(place: Place) -> None:
+    """Move 28: a manager of PostgreSQL alone is told of the move and what to do, and opens once it has come there."""
+    waiting = SessionManager(place.address, sweep_interval=None)
+    async with place.mover() as mover:
+        await mover.start()
+        with pytest.raises(AuthorityMoved, match="name both stores"):
+            await waiting.open()
+        await mover.cut_over()
+        async with waiting:
+            assert await waiting.validate_session((await waiting.create_session("u1")).token)
+        left = SessionManager(place.path, sweep_interval=None)
+        with pytest.raises(AuthorityMoved, match="name both stores"):
+            await left.open()
+        await mover.complete()
+        # Nobody will enter it any more.
+        with pytest.raises(StoreRefused, match="moved to another store"):
+            await left.open()
+
+
+async def test_a_server_of_postgresql_waits_for_the_move(place: Place, tmp_path: Path) -> None:
+    """Move 28: started before the cut-over it stays up and not ready, serves after it, and not after a roll-back."""
+    async with place.mover() as mover:
+        await mover.start()
+        async with running(tmp_path, "server", {"DATABASE_URL": place.address}, waits=True) as server:
+            await eventually(lambda: _says(server, "elsewhere", 503), what="it waits")
+            assert (await server.get("/healthz")).status_code == 200
+            await mover.cut_over()
+            await eventually(lambda: _says(server, "ok", 200), what="it serves")
+            await mover.roll_back()
+            await eventually(lambda: _says(server, "elsewhere", 503), what="it does not serve")
+            await mover.cut_over()
+            await eventually(lambda: _says(server, "ok", 200), what="it serves again")
+            assert server.process.poll() is None
+            assert "another store holds the authority" in server.written()
+
+
+async def _says(server: Server, reason: str, status: int) -> bool:
+    answer = await server.get("/readyz")
+    return (answer.json()["reason"], answer.status_code) == (reason, status)

@@ -77,9 +77,14 @@ class Server:
 
 @asynccontextmanager
 async def running(
-    folder: Path, name: str, settings: Mapping[str, str], *arguments: str, files: int | None = None
+    folder: Path,
+    name: str,
+    settings: Mapping[str, str],
+    *arguments: str,
+    files: int | None = None,
+    waits: bool = False,
 ) -> AsyncIterator[Server]:
-    """`holdfast serve` with these settings, ready to serve; killed at the end if it still runs.
+    """`holdfast serve` with these settings, ready to serve unless it `waits`; killed at the end if it still runs.
 
     `files` is the hard limit on its open files.
     """
@@ -111,7 +116,8 @@ async def running(
             except httpx2.TransportError:
                 return False
 
-        await eventually(ready, what=f"{name} is ready")
+        if not waits:
+            await eventually(ready, what=f"{name} is ready")
         yield server
     finally:
         if process.poll() is None:

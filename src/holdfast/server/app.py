@@ -44,8 +44,9 @@ def create_app(
         manager: one to use instead of the one that the settings name, not open yet.
         readiness: one to use instead of its own, over the same manager; for tests.
 
-    A store that cannot be reached does not keep it from starting; one that refuses does (`StoreRefused`),
-    unless somebody set `app.state.readiness.on_refused`. Later neither ends it: it is not ready until the store is.
+    A store that cannot be reached, or that a move under way has not come to, does not keep it from starting; one that
+    refuses does (`StoreRefused`), unless somebody set `app.state.readiness.on_refused`. Later neither ends it: it is
+    not ready until the store is.
 
     Raises `InvalidArgument` for a cookie or an origin that browsers would not take as it is.
     """

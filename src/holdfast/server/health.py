@@ -14,8 +14,9 @@ from typing import Any, Final, Literal
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from holdfast.sessions.errors import StoreRefused, StoreUnavailable
+from holdfast.sessions.errors import AuthorityMoved, StoreRefused, StoreUnavailable
 from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.store import MovableStore
 
 log = logging.getLogger("holdfast.server")
 
@@ -25,7 +26,8 @@ GOOD_FOR: Final = 4.0
 """A good answer counts for so many seconds, so a store that falls silent is noticed within five."""
 _FIRST_LOOK: Final = 3.0
 
-Reason = Literal["ok", "starting", "unavailable", "refused", "stopping"]
+Reason = Literal["ok", "starting", "unavailable", "elsewhere", "refused", "stopping"]
+"""`elsewhere`: the store answers, and another one holds the authority, which this process does not know."""
 
 
 class Readiness:
@@ -44,6 +46,7 @@ class Readiness:
         self._pause = pause
         self._last_good: float | None = None
         self._reason: Reason = "starting"
+        self._fit = False
         self._first_look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._refusal: StoreRefused | None = None
@@ -99,16 +102,23 @@ class Readiness:
             self._manager.watches.start()
             async with asyncio.timeout(PING_TIMEOUT):
                 await self._manager.ping()
+                store = self._manager.store
+                if isinstance(store, MovableStore) and (await store.authority()).authority == "there":
+                    raise AuthorityMoved("another store holds the authority by now")
         except StoreRefused as refusal:
             self._reason = "refused"
             if before != "refused":
                 log.critical("the store refused: %s", refusal)
             # Only at the start is that a mistake of whoever started it. Later it is an outage like any other: ending
             # every process would bring nothing back.
-            if self._last_good is None:
+            if not self._fit:
                 self._refusal = refusal
                 if self.on_refused is not None:
                     self.on_refused(refusal)
+        except AuthorityMoved as error:
+            self._reason, self._fit = "elsewhere", True
+            if before != "elsewhere":
+                log.warning("this store does not serve; looking every second whether it does: %s", error)
         except (StoreUnavailable, TimeoutError) as error:
             self._reason = "unavailable"
             if before != "unavailable":
@@ -118,7 +128,7 @@ class Readiness:
             log.exception("the store could not be asked")
         else:
             self._last_good = self._monotonic()
-            self._reason = "ok"
+            self._reason, self._fit = "ok", True
             if before != "ok":
                 log.info("the store answers")
         self._first_look.set()

@@ -239,6 +239,7 @@ class Store(Protocol):
         """
 
 
+@runtime_checkable
 class MovableStore(Store, Protocol):
     """A store that a move can leave or enter."""
 

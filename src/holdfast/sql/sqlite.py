@@ -99,7 +99,7 @@ class SqliteStore(SqlStore):
                 await self.ping()
         except BaseException as error:
             await self.close()
-            if isinstance(error, Exception) and kind_of(error) is not Kind.BUG:
+            if isinstance(error, Exception) and not isinstance(error, HoldfastError) and kind_of(error) is not Kind.BUG:
                 raise to_raise(error, self._where) from error
             raise
         self._be_present(self._where)

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, inspect
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import InvalidArgument, StoreRefused, StoreUnavailable, TooManySessions
+from holdfast.sessions.errors import AuthorityMoved, InvalidArgument, StoreRefused, StoreUnavailable, TooManySessions
 from holdfast.sessions.observer import NOBODY, Load, Observer
 from holdfast.sessions.policy import HOOKS_EXPECTED_FOR, MAX_CAP, TICKET_LIFETIME, Policy
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
@@ -117,12 +117,26 @@ class SqlStore(ABC):
         return Held(row.authority, row.epoch)
 
     async def _refuse_left(self) -> None:
-        """Raise `StoreRefused` where another store holds the authority, unless both are known to this process."""
+        """Raise where another store holds the authority, unless both are known to this process.
+
+        During a move it is `AuthorityMoved`: this one may be entered yet. Without one nobody will, and it is
+        `StoreRefused`.
+        """
         if not self._follows and (await self.authority()).authority == "there":
+            if await self._look(self._is_moved):
+                raise AuthorityMoved(
+                    "another store holds the authority, and a move between the two is under way; open this one when "
+                    "the move has come to it, or name both stores to follow the move: the SQLite file with "
+                    "HOLDFAST_SQLITE_PATH and PostgreSQL with DATABASE_URL"
+                )
             raise StoreRefused(
                 "the sessions were moved to another store, which holds the authority; name both stores, the SQLite "
                 "file with HOLDFAST_SQLITE_PATH and PostgreSQL with DATABASE_URL, or only the one that holds it"
             )
+
+    def _is_moved(self, connection: Connection) -> bool:
+        """Whether a move is under way, which has a table of its own in both stores."""
+        return inspect(connection).has_table("holdfast_move", schema=self._tables.metadata.schema)
 
     async def get(self, key: Key) -> Record | None:
         """See `Store`."""
