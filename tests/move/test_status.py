@@ -1,5 +1,6 @@
 """How a move stands is told at every phase of it, and of whichever store answers."""
 
+import asyncpg
 import pytest
 
 from holdfast import StoreUnavailable
@@ -43,6 +44,12 @@ async def test_phase_authority_rows_and_lag_are_told(place: Place) -> None:
         async with place.manager("postgresql") as post:
             await post.validate_session(new.token)
         assert (await reader.read()).lag == 1
+        # Compared before the cut-over it was; and again, the other way.
+        assert switched.verified_at is not None
+        assert (await mover.verify()).clean
+        again = await reader.read()
+        assert again.verified_at is not None
+        assert again.verified_at > switched.verified_at
         await mover.roll_back()
         back = await reader.read()
         assert (back.phase, back.authority, back.verified_at) == ("following", "sqlite", None)
@@ -50,6 +57,32 @@ async def test_phase_authority_rows_and_lag_are_told(place: Place) -> None:
         await mover.complete()
         over = await reader.read()
         assert (over.move, over.phase, over.authority) == (None, None, "postgresql")
+
+
+@pytest.mark.parametrize("switched", [False, True], ids=["before", "after"])
+async def test_nothing_is_verified_once_a_difference_was_found(place: Place, switched: bool) -> None:
+    """Status: what was compared before does not count once another finds a difference, until that is mended."""
+    await place.fill(5)
+    async with StatusReader(place.path, place.address) as reader, place.mover() as mover:
+        await mover.start()
+        assert (await mover.verify()).clean
+        if switched:
+            await mover.cut_over()
+        if switched:
+            place.in_sqlite("UPDATE holdfast_move SET applying = 1")
+            place.in_sqlite("UPDATE sessions SET request_count = 77")
+            place.in_sqlite("UPDATE holdfast_move SET applying = 0")
+        else:
+            connection = await asyncpg.connect(place.address)
+            await connection.execute(f"SET holdfast.mover = '{(await mover.look()).postgresql.move}'")
+            await connection.execute("UPDATE sessions SET request_count = 77")
+            await connection.close()
+        assert (await reader.read()).verified_at is not None
+        comparison = await mover.verify()
+        assert not comparison.clean
+        assert (await reader.read()).verified_at is None
+        assert (await mover.mend(comparison)).clean
+        assert (await reader.read()).verified_at is not None
 
 
 async def test_what_answers_is_told_while_the_other_is_away(place: Place) -> None:

@@ -45,9 +45,14 @@ class Comparing(Running):
         comparison = await compared(
             *(self._sqlite, self._postgresql, self._rows, renew), lambda suspected: self._settled(suspected, token)
         )
-        if comparison.clean and where[0] == "here":
-            async with self._postgresql.step("verify", token, "following") as step:
+        async with self._postgresql.step("verify", token, "following", "switched") as step:
+            if not comparison.clean:
+                await step.differs()
+            elif where[0] == "here":
                 await step.verified(since)
+            else:
+                await step.verified_again()
+        if comparison.clean and where[0] == "here":
             await in_thread(self._sqlite.prune, since, token)
         return comparison
 

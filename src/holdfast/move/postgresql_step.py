@@ -76,6 +76,16 @@ class PostgresqlStep:
             f"UPDATE {self._s}.holdfast_move SET verified = $1, verified_at = clock_timestamp() WHERE id = 1", since
         )
 
+    async def verified_again(self) -> None:
+        """As `verified`, of a comparison since this store serves: for people, no decision rests on it."""
+        await self._connection.execute(
+            f"UPDATE {self._s}.holdfast_move SET verified_at = clock_timestamp() WHERE id = 1"
+        )
+
+    async def differs(self) -> None:
+        """Note that nothing counts as verified: a comparison has found a difference."""
+        await self._connection.execute(f"UPDATE {self._s}.holdfast_move SET verified_at = NULL WHERE id = 1")
+
     async def keep_tokens(self) -> None:
         """Keep the tokens of sessions that are made here in clear, until the move is over."""
         await objects.keep_tokens(self._connection, self._s)
