@@ -6,16 +6,18 @@ seconds, so each of our transactions is short, and after it the file is left alo
 
 import os
 import random
+import sqlite3
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from holdfast.legacy.reading import as_text
 from holdfast.sql.failures import Kind, NotDone
-from holdfast.sql.writer import FileWriter
+from holdfast.sql.writer import FileWriter, identity
 
-BUSY_MILLISECONDS: Final = 500
+_BUSY_MILLISECONDS: Final = 500
 _LOOK_SECONDS: Final = (0.0005, 0.002)
 _SHORTEST_REST_SECONDS: Final = 0.001
 _LONGEST_REST_SECONDS: Final = 0.05
@@ -25,8 +27,32 @@ _UNTIL: Final = struct.Struct("d")
 class BesideOthers(FileWriter):
     """What every writer of a legacy file does to leave room for the old application."""
 
-    busy_milliseconds = BUSY_MILLISECONDS
+    busy_milliseconds = _BUSY_MILLISECONDS
     """How long it waits for the old application to let go of a lock."""
+    _file: tuple[int, int] | None = None
+
+    def _connect(self, seconds: float) -> str:
+        """Connect, changing nothing; the file's journal mode, which stays what it is. `seconds`: to wait for a lock."""
+        self._open_lock()
+        self._driver = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=seconds)
+        self._file = identity(self._path)
+        self._driver.text_factory = as_text
+        self._driver.execute("PRAGMA synchronous = FULL")
+        self._driver.execute("PRAGMA mmap_size = 0").fetchall()
+        mode: str = self._driver.execute("PRAGMA journal_mode").fetchone()[0]
+        self._driver.execute(f"PRAGMA busy_timeout = {self.busy_milliseconds}").fetchall()
+        return mode
+
+    def close(self) -> None:
+        """Let go of the file. Safe to repeat."""
+        if self._file is not None:
+            self._file = None
+            self._driver.close()
+        self.let_go_of_lock()
+
+    def _is_replaced(self) -> bool:
+        """Whether another file is in the place of the one that was opened, or none."""
+        return identity(self._path) != self._file
 
     def _statement(self, text: str) -> None:
         """See `FileWriter`. Waits for the write lock by looking often, where SQLite would look ever less often.

@@ -19,8 +19,8 @@ from sqlalchemy.pool import StaticPool
 
 from holdfast.legacy import statements
 from holdfast.legacy.adoption import CHUNK
-from holdfast.legacy.beside import BUSY_MILLISECONDS, BesideOthers
-from holdfast.legacy.reading import Reader, as_text
+from holdfast.legacy.beside import BesideOthers
+from holdfast.legacy.reading import Reader
 from holdfast.legacy.sessions import LegacySessions
 from holdfast.legacy.tables import install
 from holdfast.legacy.whole_table import WholeTable
@@ -32,7 +32,7 @@ from holdfast.sessions.store import Held, Key
 from holdfast.sql.failures import Kind, NotDone, kind_of
 from holdfast.sql.joiner import Batch
 from holdfast.sql.presence import Noting
-from holdfast.sql.writer import Write, identity
+from holdfast.sql.writer import Write
 
 Answer = TypeVar("Answer")
 
@@ -61,7 +61,6 @@ class LegacyWriter(BesideOthers):
         self._reader = reader
         self._policy = policy
         self._clock = clock
-        self._file: tuple[int, int] | None = None
         self._schema_version = -1
         self._moving = False
         self._seen = -1
@@ -70,17 +69,8 @@ class LegacyWriter(BesideOthers):
 
     def connect(self) -> str:
         """Connect, changing nothing; the file's journal mode, which stays what it is."""
-        self._open_lock()
-        self._driver = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=_OPENING_SECONDS
-        )
-        self._file = identity(self._path)
-        self._driver.text_factory = as_text
-        self._driver.execute("PRAGMA synchronous = FULL")
-        self._driver.execute("PRAGMA mmap_size = 0").fetchall()
+        mode = self._connect(_OPENING_SECONDS)
         self.sessions = LegacySessions(self._driver, self._reader, self._policy, self._clock)
-        mode: str = self._driver.execute("PRAGMA journal_mode").fetchone()[0]
-        self._driver.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}").fetchall()
         return mode
 
     def adopt(self) -> None:
@@ -93,13 +83,6 @@ class LegacyWriter(BesideOthers):
         if not self._patiently(self._installed):
             for work in WholeTable(self._driver, self.sessions.adoption).steps():
                 self._patiently(work)
-
-    def close(self) -> None:
-        """Let go of the file. Safe to repeat."""
-        if self._file is not None:
-            self._file = None
-            self._driver.close()
-        self.let_go_of_lock()
 
     def write(self, batch: Batch[Write, Any]) -> list[Any]:
         """See `FileWriter`. A heap of notes is taken up first, in transactions of its own."""
@@ -137,7 +120,7 @@ class LegacyWriter(BesideOthers):
 
     def refuse_replaced(self) -> None:
         """See `FileWriter`."""
-        if identity(self._path) != self._file:
+        if self._is_replaced():
             raise StoreRefused(
                 f"{self._where} was replaced or deleted while it was open; stop all processes that use it, put the "
                 "right file in place and start again"

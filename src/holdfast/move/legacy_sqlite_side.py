@@ -18,7 +18,7 @@ from holdfast.legacy import statements
 from holdfast.legacy.adoption import CHUNK, Adoption
 from holdfast.legacy.beside import BesideOthers
 from holdfast.legacy.originals import digest_of_row
-from holdfast.legacy.reading import Reader, as_text
+from holdfast.legacy.reading import Reader
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry
 from holdfast.legacy.tables import install
 from holdfast.legacy.usual_rows import UsualRows
@@ -43,7 +43,6 @@ from holdfast.move.sqlite_side import SqliteSide
 from holdfast.move.state import LeaseHeld, MoveRefused, Reached, SqliteState
 from holdfast.sql.failures import NotDone
 from holdfast.sql.tables import instant
-from holdfast.sql.writer import identity
 
 Answer = TypeVar("Answer")
 
@@ -77,20 +76,11 @@ class LegacySide(BesideOthers, SqliteSide):
         self._reader = Reader(zone)
         self._usual = UsualRows(zone)
         self._on_bad_expiry = on_bad_expiry
-        self._file: tuple[int, int] | None = None
         self._adoption: Adoption
 
     def open(self) -> None:
         """Connect. Changes nothing."""
-        self._open_lock()
-        self._driver = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=_OPENING_SECONDS
-        )
-        self._file = identity(self._path)
-        self._driver.text_factory = as_text
-        self._driver.execute("PRAGMA synchronous = FULL")
-        self._driver.execute("PRAGMA mmap_size = 0").fetchall()
-        self._driver.execute(f"PRAGMA busy_timeout = {self.busy_milliseconds}").fetchall()
+        self._connect(_OPENING_SECONDS)
         self._adoption = Adoption(self._driver)
 
     def make_ready(self) -> None:
@@ -98,16 +88,9 @@ class LegacySide(BesideOthers, SqliteSide):
         if statements.held(self._driver).authority == "here":
             self._alone_with(self._install)
 
-    def close(self) -> None:
-        """Let go of the file. Safe to repeat."""
-        if self._file is not None:
-            self._file = None
-            self._driver.close()
-        self.let_go_of_lock()
-
     def refuse_replaced(self) -> None:
         """See `FileWriter`."""
-        if identity(self._path) != self._file:
+        if self._is_replaced():
             raise MoveRefused(
                 f"{self._where} was replaced or deleted while it was open; stop all processes that use it, put the "
                 "right file in place and start again"
