@@ -1,0 +1,107 @@
+"""A legacy file as a mover has it open: its connection, and the way in which its rows are read."""
+
+from collections.abc import Callable
+from datetime import tzinfo
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+from holdfast.legacy import statements
+from holdfast.legacy.adoption import Adoption
+from holdfast.legacy.beside import BesideOthers
+from holdfast.legacy.reading import Reader
+from holdfast.legacy.rows import OnBadExpiry
+from holdfast.legacy.tables import install
+from holdfast.legacy.usual_rows import UsualRows
+from holdfast.legacy.zone import zone_named
+from holdfast.move.sqlite_side import SqliteSide
+from holdfast.move.state import MoveRefused, Reached
+from holdfast.sql.tables import instant
+
+Answer = TypeVar("Answer")
+
+IS_KEY: Final = "({0} IS ?1 OR (typeof(?1) = 'blob' AND {0} = CAST(?1 AS TEXT)))"
+"""Whether a column has a key. One that the driver gave as bytes is a blob, or a text that is not UTF-8."""
+_OPENING_SECONDS: Final = 10.0
+
+
+class LegacyFile(BesideOthers, SqliteSide):
+    """What all parts of the side of a legacy file use."""
+
+    keeps_clear = True
+    # Nobody waits for an answer of it: rather late than once more.
+    busy_milliseconds = 2000
+
+    def __init__(self, path: Path, reached: Reached, zone: tzinfo, on_bad_expiry: OnBadExpiry = "quarantine") -> None:
+        """Prepare it; `open` connects. The zone is the one whose local times the old application writes."""
+        super().__init__(path, reached)
+        self._zone = zone
+        self._reader = Reader(zone)
+        self._usual = UsualRows(zone)
+        self._on_bad_expiry = on_bad_expiry
+        self._adoption: Adoption
+
+    def open(self) -> None:
+        """Connect. Changes nothing."""
+        self._connect(_OPENING_SECONDS)
+        self._adoption = Adoption(self._driver)
+
+    def make_ready(self) -> None:
+        """See `SqliteSide`: Holdfast's own tables beside the legacy one. Whoever serves the file looks at its rows."""
+        if statements.held(self._driver).authority == "here":
+            self._alone_with(self._install)
+
+    def refuse_replaced(self) -> None:
+        """See `FileWriter`."""
+        if self._is_replaced():
+            raise MoveRefused(
+                f"{self._where} was replaced or deleted while it was open; stop all processes that use it, put the "
+                "right file in place and start again"
+            )
+
+    def _committed(self) -> None:
+        """Nothing: the file's log is the old application's affair too."""
+
+    @property
+    def zone(self) -> tzinfo:
+        """See `SqliteSide`."""
+        return self._zone
+
+    def _read_as_the_move_does(self) -> None:
+        """Whoever goes on with a move reads rows in its zone, whatever his own is: else all would mean other times."""
+        row = self._one("SELECT reading FROM holdfast_move_legacy WHERE id = 1")
+        if row is not None and row[0] != self._way:
+            zone, _, on_bad_expiry = row[0].rpartition(" ")
+            self._zone, self._on_bad_expiry = zone_named(zone), cast("OnBadExpiry", on_bad_expiry)
+            self._reader = Reader(self._zone)
+            self._usual = UsualRows(self._zone)
+
+    @property
+    def _way(self) -> str:
+        """How the rows are read."""
+        return f"{self._zone} {self._on_bad_expiry}"
+
+    def _install(self) -> None:
+        if install(self._driver):
+            # Rows may have come and gone unnoticed.
+            self._run("UPDATE holdfast_control SET adopted = 0 WHERE id = 1")
+
+    def _adopt(self) -> bool:
+        """Take up a chunk of what the old application made and deleted; whether there may be more."""
+        now = self._now()
+        return self._adoption.drain(now, self._reader.has_expired(instant(now)))
+
+    def _now(self) -> int:
+        micro: int = self._all(statements.NOW)[0][0]
+        return micro
+
+    def _alone_with(self, work: Callable[[], Answer]) -> Answer:
+        """The answer of some work in a transaction of its own."""
+        with self._turn():
+            self._statement("BEGIN IMMEDIATE")
+            try:
+                answer = work()
+                self._run("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+            return answer
