@@ -8,11 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from holdfast import AuthorityMoved, SessionManager, StoreRefused, StoreUnavailable
+from holdfast import AuthorityMoved, SessionManager, StoreRefused, StoreUnavailable, TwoStores
 from holdfast.move.following import FollowingStore
 from holdfast.sessions.store import StoreOptions
 from tests.conftest import MigratedDatabases
 from tests.move.authority import Pair
+from tests.move.bench import Place
 from tests.stores.test_following import movable
 from tests.support.polling import eventually
 
@@ -170,3 +171,32 @@ async def test_a_store_that_goes_away_before_any_move_is_not_replaced(pair: Pair
         for _ in range(3):
             await store._found(store._current)
         assert store.serving == "sqlite"
+
+
+async def test_what_a_sweep_removes_is_removed_on_the_other_side(place: Place) -> None:
+    """Move 21, 26: the sweep marks and deletes in the store that serves, and what it did is taken to the other one."""
+    await place.fill(20)
+    expire = "UPDATE sessions SET expires_at = created_at, last_activity = created_at WHERE user_id = '{}'"
+    two = TwoStores(place.path, place.address, preferred="sqlite")
+    async with (
+        SessionManager(two, sweep_interval=None, retention=0) as manager,
+        SessionManager(movable(place.path, 3.0), sweep_interval=None, retention=0) as lite,
+        SessionManager(movable(place.address, 3.0), sweep_interval=None, retention=0) as post,
+        place.mover() as mover,
+    ):
+        await mover.start()
+        for other, left, user, goal in ((post, lite, "u1", mover.cut_over), (lite, post, "u2", mover.roll_back)):
+            statement = expire.format(user)
+            if left is lite:
+                place.in_sqlite(statement)
+            else:
+                await place.in_postgresql(statement)
+            with pytest.raises(AuthorityMoved):
+                await other.sweep()
+            assert (await manager.sweep()).deleted
+            assert not [each for each in await manager.list_sessions() if each.user_id == user]
+            await goal()
+            ours, theirs = await place.both()
+            assert ours == theirs
+            with pytest.raises(AuthorityMoved):
+                await left.sweep()

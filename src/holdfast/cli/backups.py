@@ -16,6 +16,7 @@ from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
     from holdfast.backups.archive import Backup
+    from holdfast.settings import Settings
 
 _SENTENCES: Final = {
     "metadata_restored": "live sessions have the metadata of the backup again",
@@ -128,15 +129,20 @@ def prune(
 
     Stays: what was taken within the days; of each store in the directory the newest backup that is verified to be as
     it was written, however old; whatever has no manifest of Holdfast's. Damaged ones are named, and go when their days
-    are over. What a killed command left behind goes after a day.
+    are over. What a killed command left behind goes after a day. While a move of the two stores that the environment
+    names is under way every backup stays: the way back may need one.
 
     Example: holdfast db prune --keep-days 7 --dry-run
     """
     from holdfast.backups.prune import prune as pruning
 
     settings = read_settings(backup_directory=directory)
+    keep = timedelta(days=keep_days)
+    if asyncio.run(_is_moved(settings)):
+        complain("a move is under way, so every backup stays until it has ended")
+        keep = timedelta.max
     with Progress() as progress:
-        done = pruning(settings.backup_directory, timedelta(days=keep_days), dry=dry_run, tell=progress)
+        done = pruning(settings.backup_directory, keep, dry=dry_run, tell=progress)
     if as_json:
         lists = {name: [str(path) for path in getattr(done, name)] for name in done.__slots__}
         print_json({"dry_run": dry_run, **lists})
@@ -152,6 +158,18 @@ def prune(
         f"{would} {len(done.removed)} backups and {len(done.leftovers)} leftovers of killed commands; "
         f"{len(done.kept)} stay in {settings.backup_directory}"
     )
+
+
+async def _is_moved(settings: "Settings") -> bool:
+    """Whether the environment names two stores, and a move between them is under way, as far as either can say."""
+    from holdfast.move.status import StatusReader
+    from holdfast.sessions.store import TwoStores
+
+    stores = settings.stores()
+    if not isinstance(stores, TwoStores):
+        return False
+    async with StatusReader(stores.sqlite, stores.postgresql, settings.store_options()) as reader:
+        return (await reader.read(count=False)).move is not None
 
 
 def _described(made: "Backup") -> dict[str, Any]:
