@@ -22,8 +22,9 @@ from holdfast.api.bodies import (
 from holdfast.api.credentials import Gate, application_scheme, operator_scheme
 from holdfast.api.options import RouterOptions
 from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.timestamps import timestamp
 from holdfast.web.limits import AnonymousLimit, client_address
-from holdfast.web.responses import Refusal, answer, not_found, timestamp
+from holdfast.web.responses import Refusal, answer, not_found
 
 _TAGS: Final = ["application"]
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"model": ErrorAnswer, "description": "No such live session."}}

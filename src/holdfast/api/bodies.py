@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.sessions.session import NewSession, Session
 from holdfast.sessions.statistics import Statistics
-from holdfast.web.responses import timestamp
+from holdfast.sessions.timestamps import timestamp
 
 _ID: Final = "01938a5e-7b1c-7f3e-8f4a-2b6f0c9d1e22"
 _TOKEN: Final = "hfs_…"  # noqa: S105 - an example that opens nothing

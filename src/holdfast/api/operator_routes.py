@@ -22,7 +22,8 @@ from holdfast.api.pages import read_page
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import MAX_PAGE, SessionManager
 from holdfast.sessions.statistics import Statistical
-from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
+from holdfast.sessions.timestamps import timestamp
+from holdfast.web.responses import NO_STORE, answer, not_found
 
 _TAGS: Final = ["operator"]
 _MOST_HOURS: Final = 24 * 366

@@ -24,9 +24,10 @@ from holdfast.api.pages import read_page
 from holdfast.api.strict_json import Handler, StrictRoute
 from holdfast.sessions.manager import MAX_PAGE, SessionManager
 from holdfast.sessions.session import Session
+from holdfast.sessions.timestamps import timestamp
 from holdfast.web.dependencies import cookie_scheme
 from holdfast.web.errors import CrossSite
-from holdfast.web.responses import NO_STORE, answer, not_found, timestamp
+from holdfast.web.responses import NO_STORE, answer, not_found
 from holdfast.web.visitor import SCOPE_KEY, Visitor
 from holdfast.web.visitor_options import VisitorOptions
 

@@ -4,17 +4,16 @@ import asyncio
 import signal
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from holdfast.cli.db import AsJson
-from holdfast.cli.demo_view import View, print_outcome
 from holdfast.cli.exits import FAILURE, USAGE, CommandEnded, complain, end
 from holdfast.cli.output import print_json
-from holdfast.demo.checking import Outcome
-from holdfast.demo.programs import DemoFailed
-from holdfast.demo.story import Story
+
+if TYPE_CHECKING:
+    from holdfast.demo.checking import Outcome
 
 _INTERRUPTED: Final = 130
 
@@ -43,10 +42,14 @@ def demo(
 
     Example: holdfast demo --clients 100
     """
+    from holdfast.cli.demo_view import View, print_outcome
+    from holdfast.demo.programs import DemoFailed
+    from holdfast.demo.story import Story
+
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         end(USAGE, f"{keep} is there and not an empty folder")
 
-    async def told() -> Outcome:
+    async def told() -> "Outcome":
         task = asyncio.current_task()
         if task is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

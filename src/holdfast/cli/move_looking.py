@@ -4,8 +4,6 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.live import Live
 
 from holdfast.cli.db import AsJson, Postgres, Sqlite
 from holdfast.cli.exits import REFUSED, USAGE, CommandEnded, complain, end
@@ -176,6 +174,9 @@ def _next(found: "MoveStatus") -> str | None:
 
 
 async def _watch(stores: Stores) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
     from holdfast.cli.move_view import table_of
 
     with Live(console=Console(highlight=False), auto_refresh=False) as live:

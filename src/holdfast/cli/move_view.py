@@ -4,15 +4,13 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
-
 from holdfast.cli.exits import complain
 from holdfast.cli.output import shown
 
 if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
     from holdfast.move.progress import Progress
     from holdfast.move.status import MoveStatus
 
@@ -34,6 +32,9 @@ class View:
     def __enter__(self) -> Self:
         """Begin to show."""
         if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
             console = Console(stderr=True, highlight=False)
             self._live = Live(console=console, refresh_per_second=_A_SECOND, transient=True)
             self._live.start()
@@ -75,8 +76,11 @@ def facts_of(progress: "Progress", status: "MoveStatus | None") -> dict[str, obj
     }
 
 
-def table_of(facts: dict[str, object]) -> Table:
+def table_of(facts: dict[str, object]) -> "Table":
     """Facts as a table that may be shown again and again."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in facts.items():
         table.add_row(Text(name, style="bold"), Text(shown(value)))

@@ -7,12 +7,9 @@ from datetime import datetime
 from typing import Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from holdfast.cli.exits import USAGE, end
-from holdfast.web.responses import timestamp
+from holdfast.sessions.timestamps import timestamp
 
 # A pipe has no width: nothing may be cut there.
 _PIPE_WIDTH: Final = 100_000
@@ -25,6 +22,10 @@ def print_json(value: object) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table with a line for each row; nothing in it is cut, and numbers stand to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[index], int) for row in rows)

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from holdfast.move.status import PHASES, MoveStatus, StatusReader
 from holdfast.sessions.errors import HoldfastError
-from holdfast.web.responses import timestamp
+from holdfast.sessions.timestamps import timestamp
 
 INTERVAL: Final = 1.0
 _GOOD_FOR: Final = 10.0

@@ -20,9 +20,9 @@ from holdfast.memory import MemoryStore
 from holdfast.server.app import create_app
 from holdfast.server.run import for_development, serve
 from holdfast.sessions.manager import SessionManager
+from holdfast.sessions.timestamps import timestamp
 from holdfast.settings import Settings
 from holdfast.testing.clock import MovableClock
-from holdfast.web.responses import timestamp
 
 _CENTURY: Final = 36_525 * 86_400
 

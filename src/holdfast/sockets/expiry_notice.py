@@ -11,8 +11,8 @@ from typing import Final
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import StoreUnavailable
+from holdfast.sessions.timestamps import timestamp
 from holdfast.sessions.watches import Attachment
-from holdfast.web.responses import timestamp
 
 log = logging.getLogger("holdfast.sockets")
 

@@ -6,7 +6,6 @@ the client sent is repeated but names of fields, and nothing that a store said i
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
@@ -88,11 +87,6 @@ def correlation_id(scope: Scope) -> str:
     """The id of this request in logs and answers; made now when no middleware has set one."""
     state = scope.setdefault("state", {})
     return str(state.setdefault("correlation_id", uuid4().hex))
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC, always with microseconds: `2026-11-22T10:00:00.000000Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def answer(content: Mapping[str, Any], status: int = 200) -> JSONResponse:
