@@ -12,6 +12,8 @@ from holdfast.sessions.errors import HoldfastError
 
 # What a server has to say of its surroundings at each start, `holdfast doctor` says when it is asked.
 _QUIET: Final = ("db", "doctor", "sessions")
+# What Typer ends a program with after Ctrl-C; ours have five codes.
+_INTERRUPTED: Final = 130
 
 # No pretty exceptions: they print local variables, and those hold passwords.
 app = typer.Typer(
@@ -57,6 +59,11 @@ def run() -> int:
         app()
     except CommandEnded as ended:
         return ended.code
+    except SystemExit as ended:
+        if ended.code != _INTERRUPTED:
+            raise
+        complain("stopped")
+        return FAILURE
     except HoldfastError as error:
         complain(str(error))
         return REFUSED

@@ -8,10 +8,20 @@ from holdfast.cli.exits import FAILURE, complain
 def main() -> None:
     """Run the command line and exit with one of the codes in `exits`."""
     try:
+        code = _run()
+    except KeyboardInterrupt:
+        # While the packages are loaded: nothing was begun.
+        complain("stopped")
+        code = FAILURE
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
         from holdfast.cli.commands import run
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("holdfast"):
             raise
         complain(f"the command line needs the package {error.name}; run: pip install 'holdfast[cli]'")
-        sys.exit(FAILURE)
-    sys.exit(run())
+        return FAILURE
+    return run()

@@ -146,6 +146,8 @@ def seal(
 
     async def work(mover: "Mover") -> str:
         await mover.seal()
+        if (await mover.look()).sqlite.authority != "here":
+            return "PostgreSQL serves, and the file takes nobody's writes"
         return "the old application's writes are refused; next: holdfast move cutover"
 
     pursue(stores, "seal", work, dry_run=dry_run, as_json=as_json)

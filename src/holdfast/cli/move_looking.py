@@ -1,7 +1,8 @@
 """`holdfast move plan` and `status`: they change nothing."""
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from holdfast.move.status import MoveStatus
 
 _MOST_ODD = 50
+_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 _NEXT = {
     None: "holdfast move plan",
     "preparing": "holdfast move start",
@@ -56,7 +58,7 @@ def plan(
     stores = Stores(sqlite, postgres, directory, legacy_tz=legacy_tz)
     settings = stores.settings
     with Progress() as progress:
-        made = asyncio.run(
+        made = interruptible(
             planning(
                 stores.sqlite,
                 stores.postgresql,
@@ -107,7 +109,8 @@ def _show_plan(made: "Plan") -> None:
     for each in made.refusals:
         complain(f"refused: {each.what}; {each.remedy}")
     if not made.refusals:
-        complain("nothing stands in the way; next: holdfast move start")
+        phase = made.status and made.status.phase
+        complain(f"nothing stands in the way; next: {_NEXT[phase] if phase else 'holdfast move start'}")
 
 
 def status(
@@ -118,7 +121,7 @@ def status(
 ) -> None:
     """Say where the move stands: who serves, how far the other store is behind, when all rows were last compared.
 
-    Exit code 4 when one of the stores does not answer.
+    Exit code 4 when one of the stores does not answer, or they do not belong together.
 
     Example: holdfast move status --watch
     """
@@ -128,34 +131,52 @@ def status(
             end(USAGE, "--watch is for people; leave out --json")
         interruptible(_watch(stores))
         return
-    found, obstacles = asyncio.run(_look(stores))
+    found, obstacles, fit = interruptible(_look(stores))
     if as_json:
         print_json(status_as_json(found) | {"obstacles": obstacles, "next": _next(found)})
     else:
         print_facts(facts_of(found))
         for each in obstacles:
             complain(each)
-    if found.away:
+    if not fit:
         raise CommandEnded(REFUSED)
 
 
-async def _look(stores: Stores) -> "tuple[MoveStatus, list[str]]":
-    """Where the move stands, and which processes could not follow; none are known while a store is away."""
+async def _look(stores: Stores) -> "tuple[MoveStatus, list[str], bool]":
+    """Where the move stands; what an operator has to know besides; whether both stores are there and fit together."""
     from holdfast.move.planning import deaf
+    from holdfast.move.status import StatusReader
 
-    found = await stores.status()
-    if found.away or found.phase is None:
-        return found, []
-    return found, await deaf(stores.sqlite, stores.postgresql, stores.settings.store_options())
+    options = stores.settings.store_options()
+    async with StatusReader(stores.sqlite, stores.postgresql, options) as reader:
+        found = await reader.read()
+    if found.away:
+        return found, [await _why_away(stores, name) for name in found.away], False
+    if reader.strange is not None:
+        return found, [reader.strange], False
+    return found, [] if found.phase is None else await deaf(stores.sqlite, stores.postgresql, options), True
+
+
+async def _why_away(stores: Stores, name: str) -> str:
+    """Why a store does not answer, in the words of whoever would open it."""
+    from holdfast.sessions.errors import HoldfastError
+    from holdfast.sql import schema
+    from holdfast.sql.address import parse_address
+
+    address = parse_address(stores.sqlite if name == "sqlite" else stores.postgresql)
+    try:
+        await schema.require(address, stores.settings.store_options())
+    except HoldfastError as error:
+        return str(error)
+    return f"{address} did not answer a moment ago; ask again"
 
 
 def facts_of(found: "MoveStatus") -> dict[str, object]:
     """A status for people."""
-    serves = {"sqlite": "SQLite", "postgresql": "PostgreSQL", None: "not decided: no move joins these two stores"}
-    away = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+    serves = "not decided: no move joins these two stores" if found.authority is None else _NAMES[found.authority]
     facts: dict[str, object] = {
-        "move": found.phase or ("not known" if found.away else "none is under way"),
-        "serves": serves[found.authority] + (", and writes wait for a decision" if found.waiting else ""),
+        "move": found.phase or _unknown(found),
+        "serves": serves + (", and writes wait for a decision" if found.waiting else ""),
         "rows": found.rows,
         "on the other side": found.copied,
         "lag": f"{found.lag:,} changes" + (" or more" if found.lag_is_bound else ""),
@@ -163,23 +184,47 @@ def facts_of(found: "MoveStatus") -> dict[str, object]:
         "quarantined": found.quarantined,
     }
     if found.away:
-        facts["away"] = ", ".join(away[name] for name in found.away)
+        facts["away"] = ", ".join(_NAMES[name] for name in found.away)
     return facts | {"next": _next(found)}
 
 
+def _unknown(found: "MoveStatus") -> str:
+    if not found.away:
+        return "none is under way"
+    # Only PostgreSQL knows how far it is.
+    return "not known" if found.move is None else "under way, and how far is not known"
+
+
 def _next(found: "MoveStatus") -> str | None:
+    if found.away:
+        return f"bring {' and '.join(_NAMES[name] for name in found.away)} back, or correct the address"
     if found.phase is None and found.authority == "postgresql":
         return None
     return _NEXT[found.phase]
 
 
 async def _watch(stores: Stores) -> None:
+    from holdfast.cli.move_view import table_of
+
+    if not sys.stdout.isatty():
+        await _watch_plainly(stores)
     from rich.console import Console
     from rich.live import Live
-
-    from holdfast.cli.move_view import table_of
 
     with Live(console=Console(highlight=False), auto_refresh=False) as live:
         while True:
             live.update(table_of(facts_of(await stores.status())), refresh=True)
             await asyncio.sleep(1)
+
+
+async def _watch_plainly(stores: Stores) -> NoReturn:
+    """For a file or a pipe: whatever has changed, once more."""
+    shown_last: dict[str, object] = {}
+    while True:
+        if (facts := facts_of(await stores.status())) != shown_last:
+            if shown_last:
+                typer.echo()
+            print_facts(facts)
+            sys.stdout.flush()
+            shown_last = facts
+        await asyncio.sleep(1)

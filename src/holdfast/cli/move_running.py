@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.environment import read_settings
-from holdfast.cli.exits import DIFFERENT, FAILURE, USAGE, CommandEnded, complain, end
+from holdfast.cli.exits import DIFFERENT, FAILURE, REFUSED, USAGE, CommandEnded, complain, end
 from holdfast.cli.move_view import View
 from holdfast.cli.output import confirm, print_json
 
@@ -141,7 +141,7 @@ def pursue(
     `work` answers with the sentence, or with facts among which it is `said`, that the command ends with. Where
     something would be destroyed the question is asked first.
     """
-    steps = asyncio.run(_foreseen(stores, goal, backups=backups))
+    steps = interruptible(_foreseen(stores, goal, backups=backups))
     if dry_run:
         if as_json:
             print_json({"command": goal, "dry_run": True, "steps": steps})
@@ -174,7 +174,20 @@ async def _foreseen(stores: Stores, goal: "Goal", *, backups: bool) -> list[str]
         steps = steps_ahead(goal, look, backups=backups)
         if goal == "cutover" and (look.sqlite.authority, look.postgresql.phase) == ("here", "following"):
             await mover.refuse_unready()
+        if goal == "seal":
+            refuse_seal(stores.sqlite)
         return steps
+
+
+def refuse_seal(path: Path) -> None:
+    """Raise `MoveRefused` where there is nobody to be kept out of a file."""
+    from holdfast.legacy.form import has_legacy_form
+    from holdfast.move.state import MoveRefused
+
+    if not has_legacy_form(path):
+        raise MoveRefused(
+            "this file has Holdfast's own form, which no old application writes; there is nothing to seal"
+        )
 
 
 async def _worked(
@@ -198,7 +211,7 @@ async def _worked(
 
 def interruptible(work: Any) -> Any:
     """The answer of a coroutine. Ctrl-C ends the command where the next one goes on."""
-    from holdfast.move.state import StoresDiffer
+    from holdfast.move.state import LeaseHeld, StoresDiffer
 
     try:
         return asyncio.run(work)
@@ -207,6 +220,9 @@ def interruptible(work: Any) -> Any:
         raise CommandEnded(FAILURE) from None
     except StoresDiffer as error:
         end(DIFFERENT, str(error))
+    except LeaseHeld as error:
+        said = str(error)
+        end(REFUSED, said if "; " in said else f"{said}; `holdfast move status` says where it stands now")
 
 
 def status_as_json(status: "MoveStatus") -> dict[str, Any]:

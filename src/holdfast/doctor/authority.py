@@ -13,8 +13,11 @@ async def authority(stores: TwoStores, options: StoreOptions) -> Finding:
     try:
         async with StatusReader(stores.sqlite, stores.postgresql, options) as reader:
             status = await reader.read(count=False)
+            strange = reader.strange
     except HoldfastError as error:
         return Finding(_NAME, "problem", str(error), "see `holdfast move status`")
+    if strange is not None:
+        return Finding(_NAME, "problem", strange, "see `holdfast move status`")
     if status.waiting:
         what = "a move has begun to decide which store serves, and writes wait for it"
         return Finding(_NAME, "warning", what, "`holdfast move status` says which command ends it")

@@ -44,7 +44,8 @@ class Finding:
     @classmethod
     def of(cls, error: HoldfastError, store: str = "") -> "Finding":
         """What a refusal says of a store: first what, and after the first semicolon what to do."""
-        what, _, remedy = f"{store}{error}".partition("; ")
+        named = str(error).startswith(("SQLite file ", "PostgreSQL "))
+        what, _, remedy = f"{'' if named else store}{error}".partition("; ")
         return cls(what, remedy or "see what the message says")
 
 
@@ -195,10 +196,13 @@ async def _look_at_both(made: Plan, left: SqliteAddress, entered: PostgresqlAddr
     try:
         async with StatusReader(left.path, entered.dsn, options) as reader:
             made.status = status = await reader.read(count=False)
+            strange = reader.strange
         made.processes = await processes_seen(left.path, entered.dsn, options)
         for obstacle in _obstacles(left.path, made.processes):
             made.notice(*obstacle.split("; ", 1))
-        if status.phase is not None:
+        if strange is not None:
+            made.refusals.append(Finding.of(MoveRefused(strange)))
+        elif status.phase is not None:
             made.notice(f"a move is under way: it is {status.phase}", "`holdfast move status` says more")
         elif status.authority == "postgresql":
             made.refuse(

@@ -155,6 +155,8 @@ class Running:
             await schema.require(address, self._options)
         except StoreRefused as error:
             # There are two stores, and the message may fit either.
+            if str(error).startswith(("SQLite file ", "PostgreSQL ")):
+                raise
             raise StoreRefused(f"{name}: {error}") from error
 
     async def __aexit__(self, *_: object) -> None:

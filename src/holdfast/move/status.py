@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self, TypeVar, get_args
 from uuid import UUID
 
 from holdfast.move.asking_sql import MOST_COUNTED, PostgresqlAsked, PostgresqlSaid, SqliteSaid, ask_sqlite
-from holdfast.move.state import MoveRefused, Phase
+from holdfast.move.state import Look, MoveRefused, Phase, PostgresqlState, SqliteState
 from holdfast.sessions.errors import HoldfastError, StoreUnavailable
 from holdfast.sessions.store import FIRST_EPOCH, Authority, StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
@@ -78,6 +78,8 @@ class StatusReader:
             raise MoveRefused("a move goes from a SQLite file to PostgreSQL; give the two in this order")
         self._path = left.path.absolute()
         self._postgresql = PostgresqlAsked(entered, options or StoreOptions())
+        self.strange: str | None = None
+        """Why the two do not belong together, as the last look saw them; `None` when they do, or one is away."""
 
     async def __aenter__(self) -> Self:
         """Nothing yet."""
@@ -99,12 +101,21 @@ class StatusReader:
 
         Raises `StoreUnavailable` when neither store answers, and `StoreRefused` for one that must not be used.
         """
+        sqlite, postgresql = await self._both(count)
+        if (strange := _strange(sqlite, postgresql)) is not None:
+            # A mover may have gone on between the two looks.
+            sqlite, postgresql = await self._both(count)
+            strange = _strange(sqlite, postgresql)
+        self.strange = strange
+        return _status(sqlite, postgresql)
+
+    async def _both(self, count: bool) -> tuple[SqliteSaid | None, PostgresqlSaid | None]:
         postgresql = await self._asked("PostgreSQL", self._postgresql.ask(count))
         # SQLite last, as a mover looks: what PostgreSQL said may only be behind it.
         sqlite = await self._asked("the SQLite file", asyncio.to_thread(ask_sqlite, self._path, count))
         if sqlite is None and postgresql is None:
             raise StoreUnavailable("neither store of the move answers")
-        return _status(sqlite, postgresql)
+        return sqlite, postgresql
 
     async def _asked(self, name: str, asking: Coroutine[Any, Any, Answer]) -> Answer | None:
         """What a store says; `None` when it does not answer, or not soon."""
@@ -117,6 +128,9 @@ class StatusReader:
                 task.cancel()
                 await self._postgresql.close()
                 await asyncio.wait((task,))
+                if not task.cancelled():
+                    # Of one that failed over that nobody wants to hear any more.
+                    task.exception()
         if task.cancelled():
             return None
         error = task.exception()
@@ -157,6 +171,22 @@ def _status(sqlite: SqliteSaid | None, postgresql: PostgresqlSaid | None) -> Mov
         quarantined_live=None if quarantined is None else quarantined[1],
         away=("sqlite",) if sqlite is None else ("postgresql",) if postgresql is None else (),
     )
+
+
+def _strange(sqlite: SqliteSaid | None, postgresql: PostgresqlSaid | None) -> str | None:
+    """What a mover would say of the two."""
+    if sqlite is None or postgresql is None:
+        return None
+    move = postgresql.move or {"phase": None, "move": None, "store": None}
+    look = Look(
+        SqliteState(sqlite.authority, sqlite.store or UUID(int=0), sqlite.move, None, 0, 0, sqlite.head, whole=True),
+        PostgresqlState(postgresql.authority, move["phase"], move["move"], move["store"]),
+    )
+    try:
+        look.refuse_strange()
+    except MoveRefused as refusal:
+        return str(refusal)
+    return None
 
 
 def _authority(
