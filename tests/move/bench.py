@@ -29,10 +29,10 @@ class Place:
     path: Path
     address: str
 
-    def mover(self, **changes: Any) -> Mover:
+    def mover(self, kind: type[Mover] = Mover, **changes: Any) -> Mover:
         """A mover with a short lease, that reads few rows at once and stands back for nobody."""
         plain = {"lease": LEASE, "rows": 20, "throttle": Throttle(slow=60.0)}
-        return Mover(str(self.path), self.address, **{**plain, **changes})
+        return kind(str(self.path), self.address, **{**plain, **changes})
 
     @asynccontextmanager
     async def manager(self, which: str = "sqlite") -> AsyncIterator[SessionManager]:

@@ -23,13 +23,22 @@ CALLS = {
     "sweep": 0.3,
 }
 """What a caller does, and how often."""
+PAUSES = (0, 0.002, 0.01)
+"""Seconds between two calls of a caller, one as often as another."""
 
 
 class Caller:
     """One task of a process. It asks any of its processes, as a balancer would."""
 
-    def __init__(self, managers: Sequence[SessionManager], ledger: Ledger, chance: random.Random) -> None:
+    def __init__(
+        self,
+        managers: Sequence[SessionManager],
+        ledger: Ledger,
+        chance: random.Random,
+        pauses: Sequence[float] = PAUSES,
+    ) -> None:
         self._managers = managers
+        self._pauses = pauses
         self._ledger = ledger
         self._chance = chance
         self._numbers = iter(range(10**9))
@@ -41,7 +50,7 @@ class Caller:
         while not stop.is_set():
             [name] = self._chance.choices(names, weights)
             await self._one(name)
-            await asyncio.sleep(self._chance.choice((0, 0.002, 0.01)))
+            await asyncio.sleep(self._chance.choice(self._pauses))
 
     async def _one(self, name: str) -> None:
         manager = self._chance.choice(self._managers)
@@ -52,8 +61,13 @@ class Caller:
         else:
             self._ledger.acknowledged[name] += done
 
-    def _any(self, *, ended: bool = False) -> Known | None:
-        found = [known for known in self._ledger.sessions.values() if known.maybe_ended == ended]
+    def _any(self, *, ended: bool = False, own: bool = False) -> Known | None:
+        """A session, if there is one; with `own`, one that nobody else needs."""
+        found = [
+            known
+            for known in self._ledger.sessions.values()
+            if known.maybe_ended == ended and not (own and known.shared)
+        ]
         return self._chance.choice(found) if found else None
 
     async def _create(self, manager: SessionManager) -> bool:
@@ -112,7 +126,7 @@ class Caller:
         return found is not None
 
     async def _rotate(self, manager: SessionManager) -> bool:
-        known = self._any()
+        known = self._any(own=True)
         if known is None or known.rotating:
             return False
         known.rotating, was_ended = True, known.ended
@@ -129,7 +143,7 @@ class Caller:
         return new is not None
 
     async def _end(self, manager: SessionManager) -> bool:
-        known = self._any()
+        known = self._any(own=True)
         if known is None:
             return False
         known.maybe_ended = True

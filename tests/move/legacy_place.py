@@ -30,10 +30,10 @@ COLUMNS = ("session_id", "user_id", "metadata", "created_at", "expires_at", "las
 class LegacyPlace(Place):
     """The two stores of a test, the file in the legacy form."""
 
-    def mover(self, **changes: Any) -> Mover:
+    def mover(self, kind: type[Mover] = Mover, **changes: Any) -> Mover:
         """As `Place.mover`, in the zone of the file."""
         changes = {"options": StoreOptions(legacy_tz=ZONE), "lease": LEASE, "rows": 20, **changes}
-        return Mover(str(self.path), self.address, **changes)
+        return kind(str(self.path), self.address, **changes)
 
     def following(self) -> SessionManager:
         """A manager that follows the authority."""
@@ -67,11 +67,11 @@ def place_at(path: Path, address: str) -> Place:
 class ForcedPlace(LegacyPlace):
     """With an operator who accepts all that is odd, and does not wait for the old application."""
 
-    def mover(self, **changes: Any) -> Mover:
+    def mover(self, kind: type[Mover] = Mover, **changes: Any) -> Mover:
         """As `LegacyPlace.mover`."""
         found = list_odd(self.path, ZoneInfo(ZONE))
         live = 0 if found is None else found.quarantined_live
-        return super().mover(**{"wishes": Wishes(accept_quarantined=live, quiet=timedelta(0)), **changes})
+        return super().mover(kind, **{"wishes": Wishes(accept_quarantined=live, quiet=timedelta(0)), **changes})
 
 
 def fill(path: Path) -> dict[str, bool]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -122,8 +123,9 @@ class Tables:
     processes: Table
 
 
+@cache
 def tables(schema: str | None) -> Tables:
-    """The tables in a PostgreSQL schema; `None` for SQLite, which has none."""
+    """The tables in a PostgreSQL schema; `None` for SQLite, which has none. Made once: nobody changes them."""
     metadata = MetaData(schema=None if schema is None else checked_schema(schema))
     return Tables(
         metadata,
