@@ -17,7 +17,7 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from typing import Any
 
-from tests.legacy.old_application import OldSessionManager
+from tests.legacy.old_application import OldSessionManager, local_now, text
 
 PAUSE = "0.01"
 """Seconds between two requests of an `OldProcess`."""
@@ -39,6 +39,17 @@ async def stopped(processes: list[Process], stop: Path) -> list[dict[str, Any]]:
     ends = [await each.communicate() for each in processes]
     assert [each.returncode for each in processes] == [0] * len(processes)
     return [json.loads(out) for out, _ in ends]
+
+
+class Observant(OldSessionManager):
+    """The old application as one that looks whether its statement found the row that it had read before."""
+
+    def validate_session(self, token: str) -> bool:
+        """Whether it is live and was counted."""
+        if self.get_session(token) is None:
+            return False
+        counting = "UPDATE sessions SET last_activity = ?, request_count = request_count + 1 WHERE session_id = ?"
+        return self._run(counting, text(local_now()), token)[1] > 0
 
 
 class OldProcess:
@@ -79,7 +90,7 @@ class OldProcess:
 
 def main(path: str, tokens: str, seed: str, stop: str, pause: str = "0.003") -> None:
     """Validate, create, extend and delete, as the old application's requests would have it."""
-    old, chance, shared = OldSessionManager(path), random.Random(seed), tokens.split(",")
+    old, chance, shared = Observant(path), random.Random(seed), tokens.split(",")
     counted = dict.fromkeys(shared, 0)
     extended = 0
     made: list[str] = []
@@ -107,7 +118,7 @@ def main(path: str, tokens: str, seed: str, stop: str, pause: str = "0.003") -> 
                     missed.append("extend")
             elif step > 0.99:
                 # It is started again.
-                old = OldSessionManager(path)
+                old = Observant(path)
             else:
                 token = chance.choice(shared)
                 if old.validate_session(token):

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from holdfast import SessionManager
+from holdfast import SessionManager, StoreUnavailable
 from holdfast.move.following import FollowingStore
 from holdfast.move.mover import Mover
 from holdfast.move.state import LeaseHeld, MoveRefused
@@ -156,6 +156,9 @@ class Schedule:
                 if "differ" in str(error):
                     raise
                 self._moved[f"refused: {str(error).partition(';')[0]}"] += 1
+            except StoreUnavailable:
+                # A machine with far too much to do lets nobody have his turn.
+                self._moved["not available"] += 1
             else:
                 return
 
@@ -182,7 +185,7 @@ class Schedule:
     async def _rival(self, stop: asyncio.Event) -> None:
         """Somebody else who takes the next steps whenever nobody does."""
         while not stop.is_set():
-            with suppress(LeaseHeld, Killed, MoveRefused):
+            with suppress(LeaseHeld, Killed, MoveRefused, StoreUnavailable):
                 await asyncio.to_thread(asyncio.run, self._move("run", random.Random(self._chance.random())))
             await asyncio.sleep(self._chance.uniform(0, 0.1))
 
