@@ -45,6 +45,12 @@ def test_there_is_one_head() -> None:
     assert all(each.doc for each in scripts().walk_revisions())
 
 
+def test_the_names_of_the_files_are_the_revisions() -> None:
+    """Schema: what a start takes for the newest revision, by the names alone, is so for Alembic too."""
+    assert list(schema._revisions()) == [each.revision for each in scripts().walk_revisions()][::-1]
+    assert schema._head() == scripts().get_current_head()
+
+
 @everywhere
 async def test_the_migrations_make_the_tables(empty: Place) -> None:
     """Schema: Alembic finds no difference between what the migrations made and `tables.py`."""

@@ -13,12 +13,8 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, column, inspect, select, table, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -33,10 +29,14 @@ from holdfast.sql.tables import VERSION_TABLE, Tables, tables
 from holdfast.sql.views import VIEWS
 from holdfast.sql.writer import engine, prepare_file, reading_engine, refuse_strange
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 Answer = TypeVar("Answer")
 
 Address = str | os.PathLike[str] | SqliteAddress | PostgresqlAddress
 
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK_KEY: Final = 7_163_402_916
 _SQLITE_LOCK_SECONDS: Final = 30.0
 _OWN_TABLES: Final = (
@@ -70,6 +70,9 @@ async def upgrade(address: Address, options: StoreOptions | None = None, revisio
     # Without a lock, and on SQLite without a change to the file's journal mode: it may be another program's.
     present = await _run(parsed, options, lambda connection: _refuse_strangers(connection, own))
     if revision != "head" or present != _head():
+        # Imported on demand, here and below: every command and every start looks, and hardly one migrates.
+        from alembic import command
+
         await _migrate(parsed, options, lambda config: command.upgrade(config, revision))
 
 
@@ -92,7 +95,9 @@ async def downgrade(
         refuse_strange(parsed.path)
     await _run(parsed, options, lambda connection: _refuse_strangers(connection, own))
 
-    def change(config: Config) -> None:
+    from alembic import command
+
+    def change(config: "Config") -> None:
         connection: Connection = config.attributes["connection"]
         before(connection)
         command.downgrade(config, revision)
@@ -161,6 +166,8 @@ async def revision_at(address: Address, options: StoreOptions | None = None) -> 
 
 def sql_script(address: Address, options: StoreOptions | None = None, revision: str = "head") -> str:
     """The statements that an upgrade from nothing to a revision would run, as plain SQL. Connects to nothing."""
+    from alembic import command
+
     options = options or StoreOptions()
     parsed = _parsed(address)
     schema = _tables(parsed, options).metadata.schema
@@ -278,18 +285,18 @@ def _revision(connection: Connection, schema: str | None) -> str | None:
     return revision
 
 
-@cache
-def _head() -> str | None:
-    return ScriptDirectory.from_config(_config(None)).get_current_head()
+def _head() -> str:
+    return _revisions()[-1]
 
 
 @cache
-def _revisions() -> frozenset[str]:
-    return frozenset(each.revision for each in ScriptDirectory.from_config(_config(None)).walk_revisions())
+def _revisions() -> tuple[str, ...]:
+    """All there are, the newest last. By the names of their files: Alembic would load every one of them, and itself."""
+    return tuple(sorted(each.name.partition("_")[0] for each in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")))
 
 
 async def _migrate(
-    address: SqliteAddress | PostgresqlAddress, options: StoreOptions, run: Callable[[Config], None]
+    address: SqliteAddress | PostgresqlAddress, options: StoreOptions, run: Callable[["Config"], None]
 ) -> None:
     own = _tables(address, options)
     schema = own.metadata.schema
@@ -309,6 +316,8 @@ async def _migrate(
 
 
 def _command(run: Callable[[], None]) -> None:
+    from alembic.util import CommandError
+
     try:
         run()
     except CommandError as error:
@@ -420,9 +429,11 @@ def _parsed(address: Address) -> SqliteAddress | PostgresqlAddress:
     return address if isinstance(address, SqliteAddress | PostgresqlAddress) else parse_address(address)
 
 
-def _config(schema: str | None, output: io.StringIO | None = None) -> Config:
+def _config(schema: str | None, output: io.StringIO | None = None) -> "Config":
+    from alembic.config import Config
+
     config = Config(output_buffer=output)
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["schema"] = schema
     return config
