@@ -1,133 +1,31 @@
 """The store contract on a legacy file, served in place beside the application that made it.
 
 Its table stays as it is, in its own form and journal mode; see `docs/how-to/serve-a-legacy-file.md` for what that
-costs. Everything goes through the one writer of the process.
+costs.
 """
 
-import asyncio
-import logging
-import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, tzinfo
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, cast
 from uuid import UUID
 
-from sqlalchemy import Connection
-
-from holdfast.legacy.reading import Reader
-from holdfast.legacy.sessions import LegacySessions
+from holdfast.legacy.hints import LegacyHints
 from holdfast.legacy.statistics import Tally
-from holdfast.legacy.writer import LegacyWriter, Reading
-from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import HoldfastError, InvalidArgument, StoreRefused, StoreUnavailable
-from holdfast.sessions.observer import Load, Observer
-from holdfast.sessions.policy import Policy
+from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
 from holdfast.sessions.statistics import Statistics
-from holdfast.sessions.store import Channel, Held, Hint, Key, StoreOptions
+from holdfast.sessions.store import Key
 from holdfast.sessions.tokens import TokenDigest
-from holdfast.sql.address import SqliteAddress
-from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
-from holdfast.sql.joiner import Batch, Joiner
-from holdfast.sql.presence import Noting, Presence
-from holdfast.sql.sqlite import refuse_library
 from holdfast.sql.statistics import HOURS, TOP
-from holdfast.sql.tables import tables
-from holdfast.sql.writer import Write, refuse_strange
-
-Answer = TypeVar("Answer")
 
 _PAGE: Final = 500
-_ENDS_SECONDS: Final = 0.25
-_ENDS_MARGIN_SECONDS: Final = 2.0
-_LONGEST_SILENCE_SECONDS: Final = 30.0
-_ENDS_LIMIT: Final = 1000
-
-log = logging.getLogger("holdfast.legacy")
 
 
-class LegacyStore:
+class LegacyStore(LegacyHints):
     """The store contract on a SQLite file whose `sessions` table is an application's own."""
 
     clear_tokens = True
     """Its tokens are the keys of its rows, so the manager hands them over beside their digests."""
-
-    def __init__(self, address: SqliteAddress, options: StoreOptions, zone: tzinfo) -> None:
-        """Prepare a store; touches no file yet. The zone is the one whose local times the old application writes."""
-        self._address = address
-        self._options = options
-        self._zone = zone
-        self._where = f"legacy SQLite file {address}"
-        self._thread: ThreadPoolExecutor | None = None
-        self._presence: Presence | None = None
-        self.observer = Observer()
-
-    async def open(self, policy: Policy, clock: Clock) -> None:
-        """See `Store`. Makes Holdfast's own tables beside the legacy one, which it leaves as it is."""
-        refuse_strange(self._address.path)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast-writer")
-        self._writer = LegacyWriter(self._address.path, Reader(self._zone), policy, clock)
-        self._writes = Joiner[LegacyWriter, Write, Any](
-            self._send,
-            [self._writer],
-            where=self._where,
-            deadline=self._options.deadline,
-            repeatable=False,
-            kind="write",
-            observer=self.observer,
-        )
-        try:
-            if await self._in_thread(self._writer.connect) == "wal":
-                refuse_library(sqlite3.sqlite_version_info, strict=self._options.strict_sqlite)
-            await self._in_thread(self._writer.adopt)
-            if not self._options.follows and (await self.authority()).authority == "there":
-                raise StoreRefused(
-                    "the sessions were moved to another store, which holds the authority; name both stores, the "
-                    "SQLite file with HOLDFAST_SQLITE_PATH and PostgreSQL with DATABASE_URL, or only the one that "
-                    "holds it"
-                )
-            await self.ping()
-        except BaseException as error:
-            await self.close()
-            if isinstance(error, Exception) and kind_of(error) is not Kind.BUG:
-                raise to_raise(error, self._where) from error
-            raise
-        self._presence = Presence(tables(None), follows=self._options.follows, where=self._where, do=self._note)
-        self._presence.start()
-
-    async def close(self) -> None:
-        """See `Store`."""
-        if self._thread is None:
-            return
-        presence, self._presence = self._presence, None
-        if presence is not None:
-            await presence.stop()
-        await self._writes.close()
-        await self._in_thread(self._writer.close)
-        self._thread.shutdown(wait=True)
-        self._thread = None
-
-    def load(self) -> Load | None:
-        """See `Observed`. There is one connection, in use while a batch is."""
-        if self._thread is None:
-            return None
-        return Load(self._writes.queued, self._writes.in_flight, 1, self._writes.in_flight)
-
-    async def authority(self) -> Held:
-        """See `MovableStore`."""
-        return await self._with_connection(lambda _, __: self._writer.held(), reading=True)
-
-    async def ping(self) -> datetime:
-        """See `Store`."""
-
-        def work(sessions: LegacySessions, connection: Connection) -> datetime:
-            # Where no writes are accepted none can fail.
-            if self._writer.failing and self._writer.held().authority == "here":
-                self._writer.probe(connection, False)
-            return sessions.now
-
-        return await self._with_connection(work, reading=True)
 
     async def create(self, record: NewRecord) -> Record:
         """See `Store`."""
@@ -255,64 +153,3 @@ class LegacyStore:
     async def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
         """See `Store`."""
         return await self._do(lambda sessions: sessions.delete_ended(limit, older_than, reasons))
-
-    @property
-    def channel(self) -> Channel:
-        """See `Store`. SQLite tells nobody anything."""
-        return "polling"
-
-    async def listen(self, hint: Hint) -> None:
-        """See `Store`. The old application's ends are found among the notes, looked for several times a second."""
-        time = asyncio.get_running_loop().time
-        looked_until: float | None = None
-        while True:
-            now = time()
-            lost = looked_until is None or now - looked_until > _LONGEST_SILENCE_SECONDS
-            if lost:
-                hint(None)
-            silence = 0.0 if lost or looked_until is None else now - looked_until
-            window = timedelta(seconds=silence + _ENDS_MARGIN_SECONDS)
-            try:
-                # Other processes of ours, and the old application, are other connections; this one's ends are told.
-                if lost or await self._in_thread(self._writer.has_news):
-                    found = await self._just_ended(window)
-                    hint(None if len(found) == _ENDS_LIMIT else found)
-                looked_until = now
-            except (HoldfastError, NotDone, sqlite3.Error) as error:
-                looked_until = None
-                log.debug("could not look for other processes' ends: %s", type(error).__name__)
-            await asyncio.sleep(_ENDS_SECONDS)
-
-    async def _just_ended(self, window: timedelta) -> Sequence[UUID]:
-        return await self._look(lambda sessions: sessions.just_ended(window, _ENDS_LIMIT))
-
-    async def _note(self, noting: Noting) -> None:
-        await self._in_thread(self._writer.note, noting)
-
-    async def _do(self, work: Callable[[LegacySessions], Answer]) -> Answer:
-        return await self._with_connection(lambda sessions, _: work(sessions))
-
-    async def _look(self, work: Callable[[LegacySessions], Answer]) -> Answer:
-        """As `_do`, for what writes nothing."""
-        return await self._with_connection(lambda sessions, _: work(sessions), reading=True)
-
-    async def _with_connection(
-        self, work: Callable[[LegacySessions, Connection], Answer], *, reading: bool = False
-    ) -> Answer:
-        def call(connection: Connection, _: bool) -> Answer:
-            return work(self._writer.sessions, connection)
-
-        return cast("Answer", await self._call(Reading(call) if reading else call))
-
-    async def _call(self, write: Write) -> Any:
-        if self._thread is None:
-            raise StoreUnavailable("the store is not open")
-        return await self._writes.call(write)
-
-    async def _send(self, writer: LegacyWriter, batch: Batch[Write, Any]) -> Sequence[Any]:
-        return await self._in_thread(writer.write, batch)
-
-    async def _in_thread(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
-        if self._thread is None:
-            raise NotDone(Kind.FULL, StoreUnavailable(f"{self._where} is closed"))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

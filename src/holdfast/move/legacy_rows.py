@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 from holdfast.legacy.originals import digest_of_row, original, owner
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry, Quarantined, Readable, read_row
-from holdfast.legacy.sessions import version_of, version_of_encoded
 from holdfast.legacy.times import FAR, local_text, read_time
 from holdfast.legacy.usual_rows import ANY_TIME, UsualRows
+from holdfast.legacy.version import version_of, version_of_encoded
 from holdfast.move.rows import SESSIONS, Row
 from holdfast.sessions.metadata import EMPTY
 from holdfast.sessions.tokens import digest_of
