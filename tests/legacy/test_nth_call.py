@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from holdfast import NewSession, OutcomeUnknown, SessionManager, StoreUnavailable
-from holdfast.legacy import writer
+from holdfast.legacy import beside
 from holdfast.sessions.session import END_REASONS
 from holdfast.sessions.tokens import clear_digest_of_new, digest_of_new, new_ticket
 from tests.faults.sqlite_bench import opened, plain, value, whole
@@ -50,7 +50,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
         def connect(self, *arguments: Any, **more: Any) -> sqlite3.Connection:
             return sqlite3.connect(*arguments, factory=FaultyConnection, **more)
 
-    monkeypatch.setattr(writer, "sqlite3", Library())
+    monkeypatch.setattr(beside, "sqlite3", Library())
 
 
 @dataclass
