@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from holdfast.sql.failures import Kind, NotDone
 from holdfast.sql.joiner import Batch
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import tables
-from holdfast.sql.writer import Writer
+from holdfast.sql.writer import Write, Writer
 
 
 def made(path: Path) -> Writer:
@@ -61,6 +62,48 @@ def test_a_probe_reaches_the_disk(writer: Writer, path: Path) -> None:
     writer._driver.execute("COMMIT")
     assert log.stat().st_size > before
     assert writer._driver.execute("SELECT epoch FROM holdfast_control").fetchone() == (1,)
+
+
+class Probes(Batch[Write, Any]):
+    """So many writes that nobody waits for, each of which changes two rows."""
+
+    def __init__(self, writer: Writer, number: int) -> None:
+        super().__init__([])
+        self._writes: list[Write] = [writer.probe] * number
+
+    def begin(self) -> list[Write]:
+        return self._writes
+
+
+def test_a_busy_log_is_written_over_and_an_idle_one_emptied(
+    writer: Writer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F-49: it stays as long as it is while much is written, however much that is, and takes no room afterwards."""
+    monkeypatch.setattr(module, "_CHECKPOINT_BYTES", 1)
+    monkeypatch.setattr(module, "_BUSY_ROWS", 10)
+    log = path.with_name("sessions.db-wal")
+    sizes = []
+    for number in (5, 5, 5, 4):
+        writer._next_checkpoint = 0
+        writer.write(Probes(writer, number))
+        sizes.append(log.stat().st_size)
+    assert sizes[0] > 0
+    assert sizes == [sizes[0]] * 3 + [0]
+
+
+def test_a_log_that_grows_fast_is_moved_before_its_time(
+    writer: Writer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F-49: else it would outgrow the length at which SQLite cuts it."""
+    monkeypatch.setattr(module, "_CHECKPOINT_BYTES", 1)
+    monkeypatch.setattr(module, "_MANY_ROWS", 10)
+    log = path.with_name("sessions.db-wal")
+    writer.write(Probes(writer, 4))
+    assert log.stat().st_size == 0
+    writer.write(Probes(writer, 4))
+    assert log.stat().st_size > 0
+    writer.write(Probes(writer, 1))
+    assert log.stat().st_size == 0
 
 
 def test_a_transaction_left_behind_is_left_first(writer: Writer) -> None:

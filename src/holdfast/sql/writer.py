@@ -39,6 +39,11 @@ Write = Key | Callable[[Connection, bool], Any]
 _ALONE: Final = (Kind.INPUT, Kind.DEFECT, Kind.BUG)
 _BUSY_MILLISECONDS: Final = 500
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+_CHECKPOINT_SECONDS: Final = 1.0
+# So many rows a second are written into a log that keeps its length: fewer, and it is worth more to have it short.
+_BUSY_ROWS: Final = 1000
+# A row is a page of the log, 4 KiB; this many leave it below `journal_size_limit`, beyond which it would be cut.
+_MANY_ROWS: Final = 12_000
 # Short, because another process that writes without a break lets go of the lock for a moment only.
 _LOCK_PAUSE_SECONDS: Final = 0.0005
 # SQLite 3.7.0 to 3.51.2: a checkpoint that resets the log while another connection writes can lose pages.
@@ -190,6 +195,7 @@ class Writer(FileWriter):
         self._engine: Engine | None = None
         self._files: list[tuple[int, int] | None] = []
         self._next_checkpoint = 0.0
+        self._checkpoint_at_rows = 0
 
     def open(self) -> None:
         """Connect. The file is there already."""
@@ -275,16 +281,25 @@ class Writer(FileWriter):
             )
 
     def _committed(self) -> None:
-        """Move the log into the file once it has grown."""
-        now = time.monotonic()
+        """Move the log into the file once it has grown.
+
+        While much is written the log is left as long as it is, and the next writes go over what was moved: a log that
+        grows costs the disk a note of its new length at every commit. Afterwards it is emptied.
+        """
+        now, rows = time.monotonic(), self._driver.total_changes
+        written = rows - self._checkpoint_at_rows
         with suppress(OSError, sqlite3.Error):
-            if now < self._next_checkpoint or self._log.stat().st_size < _CHECKPOINT_BYTES:
+            if now < self._next_checkpoint and written < _MANY_ROWS:
                 return
-            self._next_checkpoint = now + 1.0
+            if self._log.stat().st_size < _CHECKPOINT_BYTES:
+                return
+            self._next_checkpoint = now + _CHECKPOINT_SECONDS
+            self._checkpoint_at_rows = rows
+            mode = "TRUNCATE" if written < _BUSY_ROWS else "PASSIVE"
             try:
                 # A reader may be in the way: then what can be moved is moved, and nobody waits for the rest.
                 self._driver.execute("PRAGMA busy_timeout = 0").fetchall()
-                self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
             finally:
                 self._driver.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchall()
 
