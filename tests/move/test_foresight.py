@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from holdfast.move.foresight import Goal, steps_ahead
-from holdfast.move.state import LEGAL, Look, MoveRefused, PostgresqlState, SqliteState
+from holdfast.move.state import LEGAL, Look, MoveRefused, Phase, PostgresqlState, SqliteState
+from holdfast.sessions.store import Authority
 
 STORE = uuid4()
 LITE = SqliteState("here", STORE, None, None, 0, 0, 0, whole=True)
@@ -42,3 +43,16 @@ def test_what_was_begun_comes_first() -> None:
     look = Look(replace(LITE, authority="pending"), replace(POST, phase="cutting"))
     assert steps_ahead("cutover", look, backups=True)[0].startswith("bring the cut-over")
     assert steps_ahead("abort", look, backups=True)[0].startswith("call the cut-over off")
+
+
+def test_nothing_is_ended_that_has_not_come_to_rest() -> None:
+    """Foresight: a dry run of `complete` or `abort` is refused in the midst of a decision, as the command would be."""
+    states: tuple[tuple[Goal, Authority, Phase], ...] = (
+        ("complete", "there", "cutting"),
+        ("complete", "there", "returning"),
+        ("abort", "there", "returned"),
+        ("abort", "there", "completing"),
+    )
+    for goal, authority, phase in states:
+        look = Look(replace(LITE, authority=authority), replace(POST, phase=phase))
+        assert "bring that to its end first" in (refused(goal, look) or "")

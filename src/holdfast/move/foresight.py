@@ -11,6 +11,7 @@ Goal = Literal["start", "verify", "seal", "cutover", "rollback", "complete", "ab
 _SQLITE = "a backup of the SQLite file"
 _CATCH_UP = "apply what was written in SQLite meanwhile to PostgreSQL"
 _TAKE_BACK = "take what was written in PostgreSQL meanwhile to SQLite"
+_FIRST = "bring that to its end first, by the command it was begun with"
 _COMPARE = "compare all rows of both stores; go no further if any differs"
 
 
@@ -102,11 +103,15 @@ def _from_rest(goal: Goal, look: Look, backups: bool) -> Iterator[str]:
             yield "PostgreSQL gives the authority up: this decides it"
             yield "SQLite accepts writes: clients go on there, and PostgreSQL follows again"
         case "complete":
+            if phase in ("returning", "returned") or (there and phase == "cutting"):
+                raise MoveRefused(f"the move is {phase}: {_FIRST}")
             if not there and phase != "completing":
                 raise MoveRefused(f"the move is {phase}: cut over before you complete it, or abort it")
             yield "take the move's tables and triggers out of both stores: there is no way back after this"
             yield "the SQLite file stays, and takes no more writes"
         case "abort":
+            if phase in ("returning", "returned", "completing"):
+                raise MoveRefused(f"the move is {phase}: {_FIRST}")
             if there and phase != "aborting":
                 raise MoveRefused(f"the move is {phase}: roll back before you abort it")
             yield "take the move's tables and triggers out of both stores"

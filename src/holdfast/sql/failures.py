@@ -240,6 +240,7 @@ def _advice(error: BaseException) -> str:
         "42501": "the database user lacks a privilege; grant it, or run `holdfast db upgrade` as the owner",
         "42P01": "its tables are missing; run `holdfast db upgrade`",
         "42703": "its tables are of another version; run `holdfast db upgrade`",
+        "42883": "its functions are of another version; run `holdfast db upgrade`, with the version that made them",
         "53100": "its disk is full; free some space",
         "25006": "the server is read-only: a standby, or no longer the primary",
         "53300": "it has no connection left; raise its max_connections, or lower HOLDFAST_CONNECTIONS",
@@ -252,6 +253,7 @@ def _advice(error: BaseException) -> str:
         "gaierror": "the host name does not resolve; check the address",
         "ConnectionRefusedError": "nobody listens there; check host and port, and whether the server runs",
         "TimeoutError": "it does not answer; check host and port, and the network between",
+        "CancelledError": "it does not answer; check host and port, and the network between",
         "TargetServerAttributeNotMatched": "none of its hosts takes writes; give the address of the primary",
         "SSLCertVerificationError": "its certificate is not the one expected; check sslmode and sslrootcert",
     }.get(_state(error), f"{_state(error)}")
