@@ -27,10 +27,10 @@ from tests.move.calling import Caller
 from tests.move.ledger import Ledger
 from tests.move.writing import following
 
-LEASE: Final = timedelta(seconds=0.08)
-LIMIT_SECONDS: Final = 60.0
+LEASE: Final = timedelta(seconds=0.2)
+LIMIT_SECONDS: Final = 200.0
 # Time to spare, so that one schedule's calls do not take another's: many short schedules find more than few full ones.
-PAUSES: Final = (0.0, 0.005, 0.02)
+PAUSES: Final = (0.0, 0.01, 0.05)
 
 
 class Killed(BaseException):
@@ -187,7 +187,7 @@ class Schedule:
         while not stop.is_set():
             with suppress(LeaseHeld, Killed, MoveRefused, StoreUnavailable):
                 await asyncio.to_thread(asyncio.run, self._move("run", random.Random(self._chance.random())))
-            await asyncio.sleep(self._chance.uniform(0, 0.1))
+            await asyncio.sleep(self._chance.uniform(0, 0.3))
 
     async def _watch(self) -> None:
         """I1: at no instant do both stores accept writes. SQLite is asked before and after: its epoch must not move."""
@@ -201,13 +201,16 @@ class Schedule:
         try:
             while True:
                 before = look()
+                if before[0] != "here":
+                    await asyncio.sleep(0.01)
+                    continue
                 accepts = await connection.fetchval(
                     "SELECT authority = 'here' AND epoch > 1 AND EXISTS (SELECT FROM pg_trigger "
                     "WHERE tgname = 'holdfast_fence' AND tgenabled = 'D') FROM holdfast_control"
                 )
-                if accepts and before == look() and before[0] == "here":
+                if accepts and before == look():
                     self._ledger.broken.append("both stores accept writes (I1)")
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.02)
         finally:
             connection.terminate()
             file.close()

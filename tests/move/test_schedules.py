@@ -21,7 +21,7 @@ __all__ = ["berlin"]
 # The old application writes local times.
 pytestmark = pytest.mark.usefixtures("berlin")
 
-AT_ONCE = 3
+AT_ONCE = 2
 A_TENTH = 100
 FEW = 10
 ALL = 1000
@@ -86,6 +86,7 @@ async def held(first: int, number: int, directory: Path, emptied_database: Migra
     assert outcome.moved["killed"] + outcome.moved["paused"] > number / 10
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", range(0, A_TENTH, FEW))
 async def test_a_hundred_schedules(first: int, tmp_path: Path, emptied_database: MigratedDatabases) -> None:
     """Move 15: the first seeds of the thousand, in blocks that the processes of a test run share."""
