@@ -133,6 +133,7 @@ class Nemesis:
     async def _run(self, track: list[Fault], began: float) -> None:
         time = asyncio.get_running_loop().time
         for fault in track:
+            # A fault has its time and, below, lasts for as long as it was drawn: neither is waited for by anybody.
             await asyncio.sleep(max(0.0, began + fault.at - time()))
             kind = KINDS[fault.kind]
             servers = range(self._world.count) if kind.everywhere else (fault.server,)

@@ -211,6 +211,7 @@ class World:
             late = max(0.0, now - due)
             self.history.samples.append(Sample(now, late, tuple(server.waited() for server in self.servers)))
             due = now + _SAMPLE_SECONDS
+            # A sample now and then, of a run that takes as long as it takes.
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     async def serves_again(self, servers: Collection[int]) -> None:

@@ -41,6 +41,7 @@ class Writer:
     async def work(self) -> None:
         """Create sessions and validate them, until cancelled."""
         while True:
+            # The pace of an application.
             await asyncio.sleep(0.02)
             try:
                 new = await self.manager.create_session("u1")

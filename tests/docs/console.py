@@ -4,13 +4,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from tests.cli.command import COMMAND, environment
+from tests.support.polling import until
 
 _SHOWN_BASE: Final = "http://127.0.0.1:8000"
 _TOKEN: Final = re.compile(r"hfs_[0-9A-Za-z]+")
@@ -122,14 +122,15 @@ def development_server(folder: Path, **variables: str) -> Iterator[tuple[str, di
 
 
 def _address(process: "subprocess.Popen[bytes]", errors: Path) -> str:
-    limit = time.monotonic() + 30
-    while time.monotonic() < limit and process.poll() is None:
+    def said() -> bool:
         text = errors.read_text()
-        found = re.search(r"listening on (http://\S+)", text)
-        if found is not None and "the store answers" in text:
-            return found[1]
-        time.sleep(0.05)
-    raise AssertionError(errors.read_text())
+        return process.poll() is not None or ("listening on " in text and "the store answers" in text)
+
+    until(said, what="the server listens, or has ended")
+    found = re.search(r"listening on (http://\S+)", errors.read_text())
+    if found is None or process.poll() is not None:
+        raise AssertionError(errors.read_text())
+    return found[1]
 
 
 def _printed(errors: Path, name: str) -> str:

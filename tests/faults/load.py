@@ -51,6 +51,7 @@ class Load:
         async def caller() -> None:
             while not stopped.is_set():
                 await self.one()
+                # The pace of a caller.
                 await asyncio.sleep(0.002)
 
         tasks = [asyncio.create_task(caller()) for _ in range(callers)]

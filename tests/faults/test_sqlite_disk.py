@@ -441,6 +441,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_open(tmp_path: Path) -> 
         manager = opened(path)
         opening = asyncio.ensure_future(manager.open())
         for _ in range(turns):
+            # Cancelled at every moment of a start: what it does in threads passes by time, not by turns.
             await asyncio.sleep(0.001 if turns > 30 else 0)
         opening.cancel()
         with suppress(asyncio.CancelledError):

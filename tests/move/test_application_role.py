@@ -15,7 +15,7 @@ from holdfast.move.processes import processes_seen
 from holdfast.move.status import StatusReader
 from holdfast.opening import open_store
 from holdfast.sql import schema
-from tests.move.bench import Place, lapse
+from tests.move.bench import Place
 from tests.support.polling import eventually
 
 ROLE = "holdfast_test_server"
@@ -99,7 +99,7 @@ async def left_in(place: Place, at: str) -> None:
         with pytest.raises(Stopped):
             await go()
         mover._token = None
-    await lapse()
+    await place.lapse()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast import SessionManager, StoreUnavailable
 from holdfast.move.state import LeaseHeld, MoveRefused
-from tests.move.bench import Place, lapse
+from tests.move.bench import Place
 from tests.move.writing import following
 
 THERE = ("cut", "cut done", "flip", "flip done", "settle", "settle done", "decide", "decide done", "open", "open done")
@@ -68,7 +68,7 @@ async def test_who_wakes_up_after_the_switch_changes_nothing(place: Place, at: s
         place.in_sqlite("UPDATE sessions SET request_count = 41 WHERE user_id = 'u1'")
     sleeping = asyncio.create_task(asyncio.to_thread(asyncio.run, cut()))
     await asyncio.to_thread(asleep.wait)
-    await lapse()
+    await place.lapse()
     async with place.mover(wait=5.0) as mover, place.manager("postgresql") as manager:
         await mover.cut_over(timedelta(seconds=60))
         new = await manager.create_session("u1")
@@ -79,6 +79,6 @@ async def test_who_wakes_up_after_the_switch_changes_nothing(place: Place, at: s
         assert (await place.both())[1] == before[1]
         assert place.in_sqlite("SELECT authority FROM holdfast_control") == [("there",)]
         assert await manager.validate_session(new.token) is not None
-        await lapse()
+        await place.lapse()
         await mover.run()
         assert (await mover.verify()).clean

@@ -9,7 +9,7 @@ from holdfast.move.progress import Progress
 from holdfast.move.rows import SHAPES
 from holdfast.move.state import LeaseHeld, MoveRefused
 from holdfast.sql.tables import tables
-from tests.move.bench import Place, lapse
+from tests.move.bench import Place
 
 
 async def test_a_copy_is_the_same_and_follows(place: Place) -> None:
@@ -114,7 +114,7 @@ async def test_a_second_mover_is_told_to_wait(place: Place) -> None:
         await manager.validate_session(tokens[0])
         with pytest.raises(LeaseHeld):
             await second.run()
-        await lapse()
+        await place.lapse()
         await second.run()
         await manager.validate_session(tokens[0])
         with pytest.raises(LeaseHeld):

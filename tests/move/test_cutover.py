@@ -11,7 +11,7 @@ import pytest
 from holdfast import AuthorityMoved, StoreUnavailable
 from holdfast.move.mover import Mover
 from holdfast.move.state import LEGAL, LeaseHeld, MoveRefused, SqliteState
-from tests.move.bench import Place, lapse
+from tests.move.bench import Place
 from tests.move.protocol import Safeguards
 from tests.move.test_protocol import explored
 
@@ -164,7 +164,7 @@ async def test_a_late_mover_decides_nothing(place: Place) -> None:
     async with place.mover() as late, place.mover() as other, place.manager() as lite:
         await late.start()
         token = await late._leased()
-        await lapse()
+        await place.lapse()
         await other.run()
         await other._leased()
         await other.cut_over()
@@ -275,7 +275,7 @@ async def test_a_mover_of_an_earlier_move_changes_nothing(place: Place) -> None:
     async with place.mover() as late, place.mover() as other:
         await late.start()
         token = await late._leased()
-        await lapse()
+        await place.lapse()
         await other.abort()
         await other.start()
         look = await late.look()

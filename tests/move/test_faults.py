@@ -16,7 +16,7 @@ from holdfast import StoreOptions, StoreUnavailable
 from holdfast.move.mover import Mover
 from holdfast.move.state import LeaseHeld, MoveRefused
 from holdfast.sql import schema
-from tests.move.bench import LEASE, Place, lapse
+from tests.move.bench import LEASE, Place
 from tests.move.crowd import crowd
 from tests.move.ledger import Ledger
 from tests.support.polling import eventually
@@ -49,7 +49,7 @@ async def insist(place: Place, goal: str) -> None:
             async with place.mover(patience=1.0, rows=1000) as mover:
                 await getattr(mover, goal)()
         except (LeaseHeld, MoveRefused, StoreUnavailable):
-            await lapse()
+            await place.lapse()
         else:
             return
     raise AssertionError(f"{goal} does not come to its end")
@@ -82,7 +82,7 @@ async def test_postgresql_is_killed_at_every_step(frail: tuple[Place, PostgresCl
                 if goal == "cut_over" and step != "decide done" and step != "open":
                     await more(ledger)
                 await asyncio.to_thread(server.start)
-                await lapse()
+                await place.lapse()
                 await insist(place, "run")
                 await more(ledger)
             await insist(place, goal)
@@ -182,7 +182,7 @@ async def test_a_lost_answer_is_found_out(place: Place) -> None:
                         await getattr(mover, goal)()
                 except (MoveRefused, StoreUnavailable):
                     # SQLite's steps have no answer to lose, and leave the trap to the next look.
-                    await lapse()
+                    await place.lapse()
                 else:
                     break
             else:

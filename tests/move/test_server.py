@@ -49,6 +49,7 @@ class Traffic:
             await client.send("hello")
             assert await client.recv() == "hello"
             self.counts[id] += 1
+            # The pace of a client.
             await asyncio.sleep(random.uniform(0, 0.01))
 
     async def ask(self, client: httpx2.AsyncClient) -> None:
@@ -66,6 +67,7 @@ class Traffic:
             if len(self.created) % 2:
                 assert (await client.delete("sessions/current", headers=bearer(token))).status_code == 204
                 self.ended.add(id)
+            # As above.
             await asyncio.sleep(random.uniform(0, 0.02))
 
 

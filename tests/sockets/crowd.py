@@ -118,6 +118,7 @@ class Crowd:
         """Let sockets drawn at random send, so many messages a second in all, until cancelled."""
         due = last = time.monotonic()
         while True:
+            # The pace of a crowd; also how a stall of this process is told.
             await asyncio.sleep(_PAUSE)
             now = time.monotonic()
             self.longest_stall = max(self.longest_stall, now - last - _PAUSE)

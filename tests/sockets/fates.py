@@ -33,6 +33,7 @@ class Fates:
         """Let each user meet its fate (its name and the user's sessions) at some moment within so many seconds."""
 
         async def later(fate: str, members: Sequence[Member]) -> None:
+            # Fate comes at any moment.
             await asyncio.sleep(self._chance.uniform(0.0, seconds))
             await self.all[fate](members)
 

@@ -35,6 +35,7 @@ def main() -> None:
         await websocket.accept()
         while True:
             await websocket.send_text(str(time.monotonic()))
+            # A stream has a rate; nobody waits for it.
             await asyncio.sleep(0.05)
 
     async def flood(websocket: WebSocket, _: Annotated[Session, Depends(socket_session)]) -> None:

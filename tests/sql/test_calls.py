@@ -120,6 +120,7 @@ async def test_a_cancelled_callers_write_is_made_whole(engine: AsyncEngine) -> N
 
     def writing(connection: Connection, again: bool) -> None:
         loop.call_soon(begun.set)
+        # Not that something may happen meanwhile: the statement is to be one that takes its time.
         connection.exec_driver_sql("SELECT pg_sleep(0.05)")
         connection.exec_driver_sql("UPDATE holdfast_control SET epoch = 77")
 
@@ -141,6 +142,7 @@ async def test_told_that_nothing_was_done_nothing_is(engine: AsyncEngine) -> Non
 
     def writing(connection: Connection, again: bool) -> None:
         connection.exec_driver_sql("UPDATE holdfast_control SET epoch = 99")
+        # Slower than the deadline, which is what is tried.
         connection.exec_driver_sql("SELECT pg_sleep(0.4)")
 
     with pytest.raises(StoreUnavailable) as caught:

@@ -153,6 +153,7 @@ class Line:
         writer.transport.set_write_buffer_limits(high=0)
         while True:
             due, data = await queue.get()
+            # The network is slow: here, and for its bandwidth below.
             await asyncio.sleep(max(0.0, due - loop.time()))
             await self._proxy.conditions.flowing.wait()
             if not data:

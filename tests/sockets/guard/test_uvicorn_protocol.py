@@ -58,6 +58,7 @@ async def test_a_slow_reader_of_a_large_message_is_not_stuck() -> None:
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 client.transport.pause_reading()
+                # It reads now and then, for longer than a connection may be stuck: transports have no clock of ours.
                 await asyncio.sleep(Generous.stuck_seconds / 10)
             client.transport.resume_reading()
             received = len(await client.recv())
