@@ -66,6 +66,16 @@ class FaultyCursor(sqlite3.Cursor):
             self.close()
         raise plan.error()
 
+    def executemany(self, statement: str, arguments: Any) -> "FaultyCursor":
+        plan = plans[-1] if plans else None
+        if plan is None or not plan.fails(statement):
+            super().executemany(statement, arguments)
+            return self
+        if plan.done:
+            super().executemany(statement, arguments)
+            self.close()
+        raise plan.error()
+
 
 class FaultyConnection(sqlite3.Connection):
     """A connection whose every call goes through such a cursor."""

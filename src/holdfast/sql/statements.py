@@ -23,6 +23,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    literal_column,
     not_,
     or_,
     select,
@@ -163,19 +164,37 @@ class Statements(UserStatements, TicketStatements, SweepStatements, ImportStatem
         """The sessions that an earlier attempt to create inserted, live or not."""
         return select(*self.record).where(with_id_among(self._sessions.c.id))
 
-    def touch(self, *, by_id: bool) -> Update:
-        """SQLite: count activities of a live session and move its last activity forward."""
+    def touch(self, *, by_id: bool) -> Select[Any]:
+        """SQLite: where the row of a live session is, and the row as one more activity leaves it, but for the count."""
         columns = self._sessions.c
         digest = self.opens(bindparam("asked", type_=LargeBinary))
+        moved_to = later_of(columns.last_activity, self.now)
+        record = (moved_to if column is columns.last_activity else column for column in self.record)
+        return select(self._place, *record).where(
+            columns.id == bindparam("asked", type_=Uuid()) if by_id else digest, self.live
+        )
+
+    @cached_property
+    def touched(self) -> Update:
+        """SQLite: count activities of a session that `touch` found live in the same transaction, and move it forward.
+
+        Nobody else writes in between, so it lives still: the condition costs nothing, and keeps an end final whatever
+        becomes of that.
+        """
+        columns = self._sessions.c
         return (
             update(self._sessions)
-            .where(columns.id == bindparam("asked", type_=Uuid()) if by_id else digest, self.live)
+            .where(self._place == bindparam("place", type_=BigInteger()), columns.ended_at.is_(None))
             .values(
                 request_count=columns.request_count + bindparam("activities", type_=BigInteger()),
-                last_activity=later_of(columns.last_activity, self.now),
+                last_activity=bindparam("moved_to", type_=Instant()),
             )
-            .returning(*self.record)
         )
+
+    @property
+    def _place(self) -> ColumnElement[int]:
+        """SQLite's own number of a session's row, by which it is found without an index."""
+        return literal_column("sessions.rowid", BigInteger())
 
     @cached_property
     def extend(self) -> Update:

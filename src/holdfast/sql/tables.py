@@ -106,6 +106,14 @@ def instant(microseconds: int) -> datetime:
         raise StoreRefused("a row has a time that is none; end its session, or restore a backup") from None
 
 
+def uuid_of(text: str) -> UUID:
+    """The id that SQLite's hexadecimal text stands for.
+
+    Raises what `UUID` does for what another program put in its place.
+    """
+    return UUID(hex=text)
+
+
 def microseconds(span: timedelta) -> int:
     """A length of time as SQLite counts it."""
     return span // _MICROSECOND

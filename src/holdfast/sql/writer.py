@@ -19,18 +19,16 @@ from typing import Any, Final, cast
 from uuid import UUID
 from weakref import WeakSet
 
-from sqlalchemy import URL, Connection, Engine, Update, create_engine, event
-from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import AuthorityMoved, StoreRefused, StoreUnavailable
-from holdfast.sessions.session import Record
 from holdfast.sessions.store import Key
 from holdfast.sql.failures import Kind, NotDone, Unknown, is_kept, kind_of, to_raise
 from holdfast.sql.joiner import Batch
 from holdfast.sql.statements import Statements
-from holdfast.sql.tables import instant, microseconds
+from holdfast.sql.touches import Touched, Touches
 
 Write = Key | Callable[[Connection, bool], Any]
 """One write: a key is a touch; anything else is done with the connection."""
@@ -189,9 +187,7 @@ class Writer(FileWriter):
         """Prepare it; `open` connects."""
         super().__init__(path)
         self._log = self._path.with_name(f"{path.name}-wal")
-        self._statements = statements
-        self._clock = clock
-        self._touch = _Touch(statements)
+        self._touches = Touches(statements, clock, self._where)
         self._engine: Engine | None = None
         self._files: list[tuple[int, int] | None] = []
         self._next_checkpoint = 0.0
@@ -245,28 +241,16 @@ class Writer(FileWriter):
         if row[0] != "here":
             raise AuthorityMoved(f"{self._where} does not accept writes any more")
         activities = Counter(write for write in writes if isinstance(write, bytes | UUID))
-        touched: dict[Key, Record | Exception | None] = {}
+        # All of them where the first one is: what is sent together may be done in any order.
+        touched: dict[Key, Touched] = {}
         answers: list[Any] = []
         for write in writes:
             if not isinstance(write, bytes | UUID):
                 answers.append(self._alone(write))
                 continue
-            if write not in touched:
-                row = self._touch(self._driver, write, activities[write], self._clock)
-                touched[write] = None if row is None else self._record(row)
+            touched = touched or self._touches(self._driver, activities)
             answers.append(touched[write])
         return answers
-
-    def _record(self, row: tuple[Any, ...]) -> Record | Exception:
-        """What was touched. A row that another program has spoilt fails alone: SQLite takes anything as a value."""
-        id, user_id, metadata, version, created_at, expires_at, last_activity, count = row
-        try:
-            if not isinstance(metadata, str):
-                raise TypeError("metadata is no text")
-            times = instant(created_at), instant(expires_at), instant(last_activity)
-            return Record(UUID(hex=id), user_id, metadata, version, *times, count)
-        except (TypeError, ValueError, AttributeError, StoreRefused):
-            return StoreRefused(f"{self._where} has a damaged row for this session; end it, or restore a backup")
 
     def refuse_replaced(self) -> None:
         """Raise `StoreRefused` when the file is not the one that was opened. May be called from any thread.
@@ -313,41 +297,6 @@ def _let_go_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)
-
-
-class _Touch:
-    """The touch on the driver's own connection: it is most of what a writer does."""
-
-    def __init__(self, statements: Statements) -> None:
-        self._by_digest = _CompiledTouch(statements.touch(by_id=False))
-        self._by_id = _CompiledTouch(statements.touch(by_id=True))
-
-    def __call__(self, driver: sqlite3.Connection, key: Key, activities: int, clock: Clock) -> tuple[Any, ...] | None:
-        """The columns of a `Record`, if there is a live one."""
-        if isinstance(key, UUID):
-            return self._by_id(driver, key.hex, activities, clock)
-        return self._by_digest(driver, key, activities, clock)
-
-
-class _CompiledTouch:
-    def __init__(self, statement: Update) -> None:
-        compiled: Any = statement.compile(dialect=sqlite_dialect.dialect())
-        self._text: str = compiled.string
-        self._order: tuple[str, ...] = tuple(compiled.positiontup)
-        fixed = {name: value for name, value in compiled.params.items() if value is not None}
-        self._fixed = {name: microseconds(span) for name, span in fixed.items()}
-
-    def __call__(
-        self, driver: sqlite3.Connection, asked: bytes | str, activities: int, clock: Clock
-    ) -> tuple[Any, ...] | None:
-        values = {
-            "asked": asked,
-            "activities": activities,
-            "offset": microseconds(clock.offset),
-            **self._fixed,
-        }
-        row: tuple[Any, ...] | None = driver.execute(self._text, [values[name] for name in self._order]).fetchone()
-        return row
 
 
 def engine(path: Path) -> Engine:
