@@ -152,6 +152,16 @@ async def test_nothing_is_sealed_where_no_old_application_writes(move: Program) 
         assert "nothing to seal" in move.said
 
 
+async def test_start_in_the_midst_of_an_abort_does_not_claim_that_something_is_copied(move: Program) -> None:
+    """CLI: start ends the abort that was begun, says so, and begins nothing; given again, it begins a move."""
+    await move("start", "--no-backup")
+    await move.in_postgresql("UPDATE holdfast_move SET phase = 'aborting'")
+    assert "to its own end" in await move("start", "--dry-run")
+    await move("start", "--no-backup", code=4)
+    assert "the end of the move that was begun is done; next: holdfast move plan" in move.said
+    assert (await move.json("start", "--no-backup"))["status"]["copied"] == 3
+
+
 async def test_a_store_is_named_once_in_a_message(move: Program) -> None:
     """CLI: a message does not say twice which store it is about."""
     for name, value in (("HOLDFAST_SQLITE_PATH", str(move.folder / "no.db")), ("DATABASE_URL", f"{move.address}_none")):

@@ -7,8 +7,10 @@ import typer
 
 from holdfast.cli import move_ending, move_looking
 from holdfast.cli.db import AsJson, Postgres, Sqlite
+from holdfast.cli.exits import REFUSED, end
 from holdfast.cli.import_ import OnBadExpiry
 from holdfast.cli.move_following import follow as keep_following
+from holdfast.cli.move_looking import next_step
 from holdfast.cli.move_running import (
     Directory,
     DryRun,
@@ -74,6 +76,9 @@ def start(
     async def work(mover: "Mover") -> str:
         await mover.start()
         status = await stores.status()
+        if status.phase is None:
+            # It was in the midst of its end, and that comes first.
+            end(REFUSED, f"the end of the move that was begun is done; next: {next_step(status) or 'nothing'}")
         if status.authority == "postgresql":
             return "PostgreSQL serves already, and SQLite has all that was written there"
         return f"{status.copied or 0:,} rows are copied, and PostgreSQL follows; next: holdfast move verify"

@@ -133,7 +133,7 @@ def status(
         return
     found, obstacles, fit = interruptible(_look(stores))
     if as_json:
-        print_json(status_as_json(found) | {"obstacles": obstacles, "next": _next(found)})
+        print_json(status_as_json(found) | {"obstacles": obstacles, "next": next_step(found)})
     else:
         print_facts(facts_of(found))
         for each in obstacles:
@@ -185,7 +185,7 @@ def facts_of(found: "MoveStatus") -> dict[str, object]:
     }
     if found.away:
         facts["away"] = ", ".join(_NAMES[name] for name in found.away)
-    return facts | {"next": _next(found)}
+    return facts | {"next": next_step(found)}
 
 
 def _unknown(found: "MoveStatus") -> str:
@@ -195,7 +195,8 @@ def _unknown(found: "MoveStatus") -> str:
     return "not known" if found.move is None else "under way, and how far is not known"
 
 
-def _next(found: "MoveStatus") -> str | None:
+def next_step(found: "MoveStatus") -> str | None:
+    """What an operator does next; `None` when there is nothing left to do."""
     if found.away:
         return f"bring {' and '.join(_NAMES[name] for name in found.away)} back, or correct the address"
     if found.phase is None and found.authority == "postgresql":

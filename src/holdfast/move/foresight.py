@@ -62,6 +62,8 @@ def _finishing(goal: Goal, look: Look) -> Iterator[str]:
             yield "bring the roll-back that was begun to its end, or call it off if it took too long"
         case _, "returned":
             yield "bring the roll-back that was begun to its end"
+        case _, "aborting" | "completing" if goal not in ("abort", "complete"):
+            yield "bring the end of the move that was begun to its own end; no move is under way then"
         case "here", "preparing" | "copying" if goal not in ("abort", "complete"):
             yield from _copying()
 
