@@ -1,10 +1,12 @@
 """Values in and out of the tables: times, names of schemas, and metadata that both databases keep alike."""
 
 import asyncio
+import copy
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -14,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from holdfast import InvalidArgument, SessionManager
 from holdfast.sessions import metadata as metadata_rules
 from holdfast.sessions.ids import parse_id
-from holdfast.sql.tables import EPOCH, Instant, Span, checked_schema, instant, microseconds, tables
+from holdfast.sql.tables import EPOCH, Instant, Span, checked_schema, instant, microseconds, tables, uuid_of
 from tests.conftest import MigratedDatabases
 
 scalars = (
@@ -191,3 +193,28 @@ def test_another_schema_name_is_refused(name: Any) -> None:
     """S-56: everything else, in the strict pattern or out of it by one character, is not."""
     with pytest.raises(InvalidArgument, match="plain name"):
         checked_schema(name)
+
+
+@given(st.uuids())
+def test_an_id_is_read_as_uuid_reads_it(id: UUID) -> None:
+    """Promise 9: it is the same value in every respect, whatever the way in which it was made."""
+    read = uuid_of(id.hex)
+    assert (read, str(read), hash(read), read.is_safe) == (id, str(id), hash(id), id.is_safe)
+    assert copy.copy(read) == id
+    assert uuid_of(str(id)) == id
+
+
+@given(st.one_of(st.text("0123456789abcdefX-+_ ", min_size=31, max_size=33), st.text()))
+@example("-" + "0" * 31)
+@example("0" * 31 + "g")
+def test_what_is_no_id_is_read_as_uuid_reads_it(text: str) -> None:
+    """F-48: SQLite holds what another program wrote, and that is refused as before."""
+    try:
+        expected: object = UUID(hex=text)
+    except ValueError:
+        expected = None
+    try:
+        read: object = uuid_of(text)
+    except ValueError:
+        read = None
+    assert read == expected

@@ -72,7 +72,7 @@ class Touches:
             if not isinstance(metadata, str):
                 raise TypeError("metadata is no text")
             times = instant(created_at), instant(expires_at), instant(last_activity)
-            return Record(uuid_of(id), user_id, metadata, version, *times, count + activities)
+            return Record._make((uuid_of(id), user_id, metadata, version, *times, count + activities))
         except (TypeError, ValueError, AttributeError, StoreRefused):
             return StoreRefused(f"{self._where} has a damaged row for this session; end it, or restore a backup")
 
