@@ -24,6 +24,8 @@ _SECONDS: Final = 0.03
 """For which a transaction may keep the old application waiting, as far as that can be told before."""
 _PATIENCE_SECONDS: Final = 30.0
 _CACHE_KIBIBYTES: Final = 64 * 1024
+# SQLite sorts in as much memory as the cache may have, besides the cache.
+_SORTING_KIBIBYTES: Final = 8 * 1024
 
 
 class WholeTable:
@@ -41,7 +43,7 @@ class WholeTable:
 
         Each is safe to repeat. Killed in between, all is done again.
         """
-        with self._large_cache():
+        with self._cache(_CACHE_KIBIBYTES):
             # Where there are none yet, nothing can be missing beside them either.
             again = self._any("holdfast_ids")
             refusals = again or self._any("holdfast_ended")
@@ -80,9 +82,11 @@ class WholeTable:
         ((end,),) = self._look("SELECT coalesce(max(rowid), 0) FROM holdfast_ids")
         for start in range(0, end, _LARGEST_CHUNK):
             self._look(statements.SORT_SOME, start, start + _LARGEST_CHUNK)
-        self._driver.execute(
-            "CREATE TEMP TABLE holdfast_sorted AS SELECT user_id, id FROM temp.holdfast_sorting ORDER BY user_id, id"
-        )
+        with self._cache(_SORTING_KIBIBYTES):
+            self._driver.execute(
+                "CREATE TEMP TABLE holdfast_sorted AS SELECT user_id, id FROM temp.holdfast_sorting "
+                "ORDER BY user_id, id"
+            )
         (end,) = self._driver.execute("SELECT coalesce(max(rowid), 0) FROM temp.holdfast_sorted").fetchone()
         start = 0
         while start < end:
@@ -120,9 +124,9 @@ class WholeTable:
         self._chunk = int(min(max(wished, self._chunk / 2, _SMALLEST_CHUNK), self._chunk * 2, _LARGEST_CHUNK))
 
     @contextmanager
-    def _large_cache(self) -> Iterator[None]:
+    def _cache(self, kibibytes: int) -> Iterator[None]:
         (before,) = self._driver.execute("PRAGMA cache_size").fetchone()
-        self._driver.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
+        self._driver.execute(f"PRAGMA cache_size = -{kibibytes}")
         try:
             yield
         finally:
