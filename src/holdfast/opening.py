@@ -61,15 +61,19 @@ def _following(two: TwoStores, options: StoreOptions) -> "FollowingStore":
     from holdfast.sessions.errors import InvalidArgument
     from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 
-    if not isinstance(parse_address(two.sqlite), SqliteAddress):
+    file = parse_address(two.sqlite)
+    if not isinstance(file, SqliteAddress):
         raise InvalidArgument("the first of the two stores is a SQLite file")
     if not isinstance(parse_address(two.postgresql), PostgresqlAddress):
         raise InvalidArgument("the second of the two stores is a PostgreSQL database")
     half = replace(options, follows=True)
+    finisher = Finisher(two.sqlite, two.postgresql, options)
     return FollowingStore(
         _at(two.sqlite, half),
         _at(two.postgresql, half),
         preferred=two.preferred,
         deadline=options.deadline,
-        finish=Finisher(two.sqlite, two.postgresql, options).finish,
+        finish=finisher.finish,
+        stale=finisher.stale,
+        missing=lambda: not os.path.lexists(file.path),
     )

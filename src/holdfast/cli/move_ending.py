@@ -1,15 +1,30 @@
 """`holdfast move complete` and `abort`: they end a move, and ask first."""
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from holdfast.cli.db import AsJson, Postgres, Sqlite
-from holdfast.cli.move_running import DryRun, Stores, Yes, pursue
+from holdfast.cli.exits import complain
+from holdfast.cli.move_running import DryRun, Stores, Yes, interruptible, pursue, status_as_json
+from holdfast.cli.move_view import View
+from holdfast.cli.output import confirm, print_json
 
 if TYPE_CHECKING:
+    from holdfast.move.foresight import Goal
     from holdfast.move.mover import Mover
 
 
 def complete(
+    accept_loss_of_file: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss-of-file",
+            help="The SQLite file is lost, or only an old copy of it is there: end the move with what PostgreSQL has.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     sqlite: Sqlite = None,
@@ -21,11 +36,17 @@ def complete(
     The SQLite file stays where it is and takes no more writes; its sessions grow old. Run it once nobody will want
     to go back: a week later, say.
 
+    Without the file, when it is lost, only with --accept-loss-of-file, which says what may be lost with it. That is
+    refused while the file is there, and where PostgreSQL does not have all sessions.
+
     Example: holdfast move complete --yes
     """
     from holdfast.legacy.form import has_legacy_form
 
     stores = Stores(sqlite, postgres)
+    if accept_loss_of_file:
+        _complete_alone(stores, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
 
     async def work(mover: "Mover") -> str:
         await mover.complete()
@@ -53,6 +74,9 @@ def abort(
     Example: holdfast move abort --yes
     """
     stores = Stores(sqlite, postgres)
+    if asyncio.run(_is_from_before(stores)):
+        _abort_restored(stores, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
 
     async def work(mover: "Mover") -> str:
         if (await mover.look()).postgresql.phase is None:
@@ -62,3 +86,90 @@ def abort(
 
     question = "End the move, and delete the copies of the sessions in PostgreSQL?"
     pursue(stores, "abort", work, dry_run=dry_run, as_json=as_json, question=question, yes=yes)
+
+
+def _complete_alone(stores: Stores, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    from holdfast.move.lost_file import complete_alone, look_alone, loss, refuse_present
+
+    options = stores.settings.store_options()
+
+    async def foreseen() -> str | None:
+        state = await look_alone(stores.postgresql, options)
+        if state.phase is None and state.authority == "here":
+            return None
+        lost = loss(state)
+        await refuse_present(stores.sqlite, stores.postgresql, options)
+        return lost
+
+    lost = asyncio.run(foreseen())
+    steps = [] if lost is None else ["PostgreSQL serves, with what it has", "take the move's objects out of it"]
+    _apart(
+        stores,
+        "complete",
+        steps,
+        f"End the move without the SQLite file? It may cost: {lost}.",
+        lambda: complete_alone(stores.postgresql, options),
+        "the move is over: PostgreSQL serves. Put no copy of the SQLite file back",
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
+
+
+async def _is_from_before(stores: Stores) -> bool:
+    async with stores.mover(View(), backups=False) as mover:
+        return await mover.is_from_before()
+
+
+def _abort_restored(stores: Stores, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    async def abort_it() -> None:
+        async with stores.mover(View(), backups=False) as mover:
+            await mover.abort()
+
+    _apart(
+        stores,
+        "abort",
+        ["delete the copies of the sessions in PostgreSQL, which stays closed to clients"],
+        "The SQLite file was restored from a backup from before the move, and PostgreSQL may have newer sessions. End "
+        "the move, and delete those?",
+        abort_it,
+        "there is no move any more: SQLite serves what was restored; PostgreSQL is empty, and closed to clients",
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
+
+
+def _apart(
+    stores: Stores,
+    goal: "Goal",
+    steps: list[str],
+    question: str,
+    work: Callable[[], Awaitable[None]],
+    said: str,
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """End a move whose two stores do not belong together, or one of which is lost: what `pursue` cannot look at."""
+    if dry_run:
+        if as_json:
+            print_json({"command": goal, "dry_run": True, "steps": steps})
+        else:
+            for number, step in enumerate(steps, 1):
+                typer.echo(f"{number}. {step}")
+            complain("nothing was changed" if steps else "there is nothing to do")
+        return
+    if steps:
+        confirm(question, yes=yes)
+        interruptible(_awaited(work))
+    if as_json:
+        status = status_as_json(asyncio.run(stores.status()))
+        print_json({"command": goal, "dry_run": False, "did_something": bool(steps), "status": status})
+    else:
+        complain(said)
+
+
+async def _awaited(work: Callable[[], Awaitable[None]]) -> None:
+    await work()

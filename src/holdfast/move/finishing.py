@@ -14,7 +14,7 @@ from typing import Final
 from holdfast.move.postgresql_side import PostgresqlSide
 from holdfast.move.running import Running, nowhere, whose
 from holdfast.move.sides import sqlite_side
-from holdfast.move.state import LeaseHeld, Look
+from holdfast.move.state import DECIDED, LeaseHeld, Look, MoveRefused
 from holdfast.move.threads import in_thread
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.store import StoreOptions
@@ -62,6 +62,19 @@ class Finisher:
         self._withdraw_after = withdraw_after
         self._stay_after = stay_after
         self._said = ""
+
+    async def stale(self) -> str | None:
+        """Why the SQLite file must not serve, although it says that it may; `None` when it may, as far as can be seen.
+
+        After PostgreSQL gave the authority up, a file that was put back from a backup looks like one that took it.
+        """
+        running = _Finishing(*self._addresses, self._options, lease=_LEASE)
+        try:
+            async with asyncio.timeout(_ATTEMPT_SECONDS), running:
+                return await running.stale()
+        except Exception as error:
+            log.debug("it cannot be seen whether the file is the right one: %s", to_raise(error, "a store of the move"))
+            return None
 
     async def finish(self, waited: float) -> None:
         """Bring it to an end, after writes have waited for so many seconds. Safe to repeat.
@@ -140,6 +153,14 @@ class _Finishing(Running):
     def break_off(self) -> None:
         """Let whatever waits for PostgreSQL fail."""
         self._postgresql.break_off()
+
+    async def stale(self) -> str | None:
+        """Why the file is not the one that PostgreSQL knows, once it has had the authority; `None` when it is."""
+        try:
+            await self.look()
+        except MoveRefused as refusal:
+            return str(refusal) if (await self._postgresql.look()).phase in DECIDED else None
+        return None
 
     async def finish(self) -> str:
         """Take them; their names. Raises what a step raises."""

@@ -38,8 +38,15 @@ _HELD_SECONDS: Final = 1.0
 # For how long neither store accepts writes before this process asks whether it can go on itself.
 _HELP_AFTER_SECONDS: Final = 1.0
 
+_BOTH: Final = (
+    "both stores claim the authority although a move has taken place: one of them is a copy or an old backup; take it "
+    "out of the configuration, and look at both with `holdfast doctor`"
+)
+
 Finish = Callable[[float], Awaitable[None]]
 """Brings a move to its decision, after writes have waited for so many seconds. Raises nothing."""
+Stale = Callable[[], Awaitable[str | None]]
+"""Why the SQLite file must not serve although it says that it may; `None` when it may."""
 
 log = logging.getLogger("holdfast.move")
 
@@ -111,6 +118,8 @@ class FollowingStore:
         preferred: str | None,
         deadline: float,
         finish: Finish | None = None,
+        stale: Stale | None = None,
+        missing: Callable[[], bool] | None = None,
     ) -> None:
         """Prepare it; connects to nothing yet.
 
@@ -120,8 +129,14 @@ class FollowingStore:
             preferred: `sqlite` or `postgresql`, which one serves as long as no move has taken place.
             deadline: seconds a call waits for a move to decide.
             finish: called again and again while a move does not decide; `None` leaves it to movers.
+            stale: asked before SQLite serves from the start although a move has taken place.
+            missing: whether there is no SQLite file. Opening would make one, which must not be in the place of one
+                that was lost.
         """
         self._finish = finish
+        self._stale = stale
+        self._missing = missing or (lambda: False)
+        self._conflict: StoreRefused | None = None
         self._stuck_since: float | None = None
         self._sides = (_Side("sqlite", sqlite), _Side("postgresql", postgresql))
         self._preferred = preferred
@@ -189,14 +204,16 @@ class FollowingStore:
         begun = loop.time()
         try:
             while True:
-                for side in self._sides:
-                    side.start_opening(policy, clock)
+                await self._start_opening()
                 await asyncio.sleep(_PAUSE_SECONDS)
                 if any(side.opening for side in self._sides) and loop.time() < begun + _BOTH_SECONDS:
                     continue
-                chosen = self._chosen([await side.held() for side in self._sides])
+                held = [await side.held() for side in self._sides]
+                chosen = self._chosen(held)
                 if chosen is not None:
+                    await self._refuse_stale(chosen, held)
                     break
+                await self._help(None)
                 if loop.time() > begun + self._deadline:
                     failures = [side.failure for side in self._by_preference() if side.failure is not None]
                     raise (
@@ -222,6 +239,35 @@ class FollowingStore:
         for side in self._sides:
             await side.close()
 
+    async def _start_opening(self) -> None:
+        """Open what is not open yet, but make no SQLite file anew that a move knows."""
+        sqlite, postgresql = self._sides
+        postgresql.start_opening(self._policy, self._clock)
+        if sqlite.open or not self._missing():
+            sqlite.start_opening(self._policy, self._clock)
+            return
+        held = await postgresql.held()
+        if held is not None and not held.moved:
+            sqlite.start_opening(self._policy, self._clock)
+        elif held is not None:
+            sqlite.failure = StoreRefused(
+                "the SQLite file is not there, and a move has taken place: it is not made anew. Put it back, or see "
+                "what to do when it is lost in docs/how-to/move-a-store.md"
+            )
+        else:
+            sqlite.failure = StoreUnavailable(
+                "the SQLite file is not there, and PostgreSQL, which knows whether its sessions were moved, cannot be "
+                f"asked: {postgresql.failure or 'it does not answer'}"
+            )
+
+    async def _refuse_stale(self, chosen: _Side, held: Sequence[Held | None]) -> None:
+        """Raise `StoreRefused` when SQLite is about to serve from a file that was put back from a backup."""
+        other = held[1]
+        if chosen is self._sides[0] and other is not None and other.moved and self._stale is not None:
+            why = await self._stale()
+            if why is not None:
+                raise StoreRefused(why)
+
     def _by_preference(self) -> list[_Side]:
         return sorted(self._sides, key=lambda side: side.name != self._preferred)
 
@@ -234,10 +280,7 @@ class FollowingStore:
         ]
         if len(claims) == 2:
             if any(each.moved for _, each in claims):
-                raise StoreRefused(
-                    "both stores claim the authority although a move has taken place: one of them is a copy or an old "
-                    "backup; take it out of the configuration, and look at both with `holdfast doctor`"
-                )
+                raise StoreRefused(_BOTH)
             if self._preferred is None:
                 raise StoreRefused(
                     "both stores are in use and no move has taken place; set SESSION_DB_TYPE to sqlite or postgresql"
@@ -253,12 +296,30 @@ class FollowingStore:
         """Keep the other store open and look where the authority is, for a process that nobody asks anything."""
         while True:
             await asyncio.sleep(random.uniform(_LOOK_SECONDS / 2, _LOOK_SECONDS))  # noqa: S311 - jitter, no secret
-            for side in self._sides:
-                side.start_opening(self._policy, self._clock)
+            await self._start_opening()
+            await self._find_conflict()
             held = await self._current.held()
             if held is None or held.authority == "there":
                 await self._found(self._current)
             await self._help(held)
+
+    async def _find_conflict(self) -> None:
+        """Serve nothing from a SQLite file that claims the authority while PostgreSQL has it.
+
+        Somebody put an old copy in its place while PostgreSQL was away: nobody could tell then.
+        """
+        sqlite, postgresql = self._sides
+        found = None
+        if self._current is sqlite:
+            before = await postgresql.held()
+            if before is not None and before.authority == "here" and before.moved:
+                claim = await sqlite.held()
+                # What it said throughout, or a move has gone on in between.
+                if claim is not None and claim.authority == "here" and await postgresql.held() == before:
+                    found = StoreRefused(_BOTH)
+        if found is not None and self._conflict is None:
+            log.critical("%s; this process serves nothing until then", found)
+        self._conflict = found
 
     async def _help(self, seen: Held | None) -> None:
         """See to it that a move comes to its decision, if nobody else does."""
@@ -302,6 +363,7 @@ class FollowingStore:
     async def _write(self, call: Callable[[MovableStore], Awaitable[Answer]]) -> Answer:
         limit = asyncio.get_running_loop().time() + self._deadline
         while True:
+            self._refuse_conflict()
             side = self._current
             try:
                 return await call(side.store)
@@ -326,6 +388,7 @@ class FollowingStore:
     async def _read(self, call: Callable[[MovableStore], Awaitable[Answer]]) -> Answer:
         limit = asyncio.get_running_loop().time() + self._deadline
         while True:
+            self._refuse_conflict()
             side = self._current
             answer = await call(side.store)
             # Asked after the reading: what was read came before anything that another store took over.
@@ -334,6 +397,10 @@ class FollowingStore:
             if asyncio.get_running_loop().time() > limit:
                 raise AuthorityMoved("another store holds the authority, and cannot be reached; nothing was read")
             await self._found(side)
+
+    def _refuse_conflict(self) -> None:
+        if self._conflict is not None:
+            raise StoreRefused(str(self._conflict))
 
     async def authority(self) -> Held:
         """The authority of the store that serves."""

@@ -224,12 +224,36 @@ class Mover(Comparing):
 
         A cut-over that has not decided is called off first. Nothing to do when no move is under way.
         """
+        if await self.is_from_before():
+            # Its file was restored from a backup that knows nothing of the move: what serves is what it holds.
+            await self._leave()
+            return
         look = await self.look()
         if look.sqlite.authority != "there" and (
             look.sqlite.authority == "pending" or look.postgresql.phase == "cutting"
         ):
             await self.withdraw()
         await self._end("here", "following", "aborting")
+
+    async def is_from_before(self) -> bool:
+        """Whether the file knows nothing of the move, which has not switched: a backup from before it was restored.
+
+        Changes nothing.
+        """
+        post = await self._postgresql.look()
+        # Not by `look`, which finds that the two do not belong together.
+        lite = await in_thread(self._sqlite.look)
+        return (
+            (lite.authority, lite.move, post.authority) == ("here", None, "there")
+            and post.phase in ("copying", "following")
+            and post.store == lite.store
+        )
+
+    async def _leave(self) -> None:
+        token = await self._leased()
+        async with self._postgresql.step("aborting", token, "copying", "following") as step:
+            await step.phase("aborting")
+        await self.run()
 
     async def _end(self, authority: Authority, phase: Phase, ending: Phase) -> None:
         look = await self.look()

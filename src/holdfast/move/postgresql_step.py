@@ -141,6 +141,12 @@ class PostgresqlStep:
         """Accept writes again, not having given the authority up: which rows they change was noted throughout."""
         await self._switch("stay")
 
+    async def take_authority(self) -> None:
+        """Accept writes without SQLite, which is lost: only when an operator has said so, and the move ends by it."""
+        await self._connection.execute(for_this_transaction(SWITCH_SETTINGS))
+        await objects.fence(self._connection, self._s, closed=False)
+        await objects.set_authority(self._connection, self._s, "here")
+
     async def give_back(self) -> None:
         """Give the authority up, SQLite having all that was written here."""
         await self._switch("give back")

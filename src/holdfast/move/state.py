@@ -113,6 +113,9 @@ LEGAL: Final[frozenset[tuple[Authority, Phase | None]]] = frozenset(
 )
 """What SQLite's authority and PostgreSQL's phase can be together. From each of them the next step is known."""
 
+DECIDED: Final = ("switched", "returning", "returned")
+"""PostgreSQL has had the authority, and the file has not taken it back for all that it knows."""
+
 _WITHOUT_TRIGGERS: Final = (None, "preparing", "aborting", "completing")
 
 
@@ -129,6 +132,14 @@ class Look:
         lite, post = self.sqlite, self.postgresql
         return not lite.whole or lite.capture != post.capture or lite.head < post.cursor
 
+    @property
+    def is_old(self) -> bool:
+        """Whether the file knows less than the one that gave the authority up to PostgreSQL: that one counted a flip
+        that PostgreSQL has settled since.
+        """
+        lite, post = self.sqlite, self.postgresql
+        return post.phase in DECIDED and lite.move == post.move and lite.flips != post.settled
+
     def refuse_strange(self) -> None:
         """Raise `MoveRefused` for what no step of a move leads to."""
         lite, post = self.sqlite, self.postgresql
@@ -137,6 +148,12 @@ class Look:
             raise MoveRefused(
                 f"the two stores do not belong together: {pair}. One of them was restored from a backup, or is the "
                 "wrong one; put the right ones in place"
+            )
+        if self.is_old:
+            raise MoveRefused(
+                "the SQLite file is older than the move: PostgreSQL has taken over from it since. It was restored from "
+                "a backup; put the right one in place, or end the move without it: holdfast move complete "
+                "--accept-loss-of-file"
             )
         if post.store not in (None, lite.store):
             raise MoveRefused(
