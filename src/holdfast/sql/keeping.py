@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, runtime_checkable
 
 from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import InternalError, ProgrammingError
 
 KEEP_TOKEN: Final = "holdfast_keep_token"  # noqa: S105 - the name of a function
 _THERE: Final = "{schema}.{function}(bytea, text)"
@@ -33,8 +34,15 @@ def keeping(schema: str, digest: bytes, token: str) -> Callable[[Connection, boo
 
     def keep(connection: Connection, _: bool) -> None:
         there = select(func.to_regprocedure(_THERE.format(schema=quoted, function=KEEP_TOKEN)))
-        if connection.scalar(there) is not None:
-            statement = text(f"SELECT {quoted}.{KEEP_TOKEN}(:digest, :token)")
+        if connection.scalar(there) is None:
+            return
+        statement = text(f"SELECT {quoted}.{KEEP_TOKEN}(:digest, :token)")
+        try:
             connection.execute(statement, {"digest": bytes(digest), "token": token}).close()
+        except (ProgrammingError, InternalError):
+            connection.rollback()
+            # The move may have ended meanwhile, and have taken the place away: then there is nothing to keep it for.
+            if connection.scalar(there) is not None:
+                raise
 
     return keep
