@@ -1,7 +1,7 @@
 """The short way to read a legacy row comes to what the long one comes to, or leaves the row to it."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -77,6 +77,27 @@ def test_a_time_far_from_a_change_is_read_the_short_way(at: datetime, zone: Zone
     offsets = {(at + timedelta(hours=each)).astimezone(zone).utcoffset() for each in (-25, -1, 0, 1, 25)}
     if len(offsets) == 1:
         assert Hours(zone).microseconds(local_text(at, zone)) == microseconds(at - EPOCH)
+
+
+class Crooked(tzinfo):
+    """A zone whose two directions differ."""
+
+    def utcoffset(self, _: datetime | None) -> timedelta:
+        return timedelta(hours=1)
+
+    def fromutc(self, at: datetime) -> datetime:
+        return at + timedelta(hours=2)
+
+    def dst(self, _: datetime | None) -> None:
+        return None
+
+    def tzname(self, _: datetime | None) -> str:
+        return "crooked"
+
+
+def test_an_hour_is_looked_up_both_ways() -> None:
+    """Move 38: an hour that does not come back as it was is left to the long way."""
+    assert Hours(Crooked()).microseconds("2026-06-16 08:00:00") is None
 
 
 @given(metadata)

@@ -8,6 +8,8 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
+from holdfast.legacy.times import local_text
+
 _HOUR: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d)", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -77,4 +79,12 @@ class Hours:
         }
         # A change within the hour shows in its two ends, one that reaches into it in the two ways to take an end.
         offset = offsets.pop()
-        return None if offsets or offset is None else (clock.replace(tzinfo=UTC) - offset - _EPOCH) // _MICROSECOND
+        if offsets or offset is None:
+            return None
+        start = clock.replace(tzinfo=UTC) - offset
+        # The other way round too, which asks the zone something else. What is copied and what it is compared with are
+        # both read by this table: a mistake in it would be no difference.
+        for at, text in ((start, f"{hour}:00:00"), (start + _LAST, f"{hour}:59:59.999999")):
+            if {local_text(at, self._zone), local_text(at, self._zone, up=True)} != {text}:
+                return None
+        return (start - _EPOCH) // _MICROSECOND
