@@ -102,7 +102,12 @@ async def test_cancelled_callers_leave_nothing_that_tries_for_ever(database: str
                 manager.create_session(),
             )
         ]
-        await asyncio.sleep(0.05)
+
+        def tried() -> bool:
+            load = manager.load()
+            return load is not None and load.queued >= 2
+
+        await eventually(tried, what="writes wait for the server to be back")
         for call in calls:
             call.cancel()
         await asyncio.wait(calls)
