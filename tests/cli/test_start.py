@@ -34,9 +34,7 @@ def loaded(*arguments: str) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-@pytest.mark.parametrize(
-    "arguments", ["--version", "--help", "sessions --help", "db --help", "move cutover --help", "demo --help"]
-)
+@pytest.mark.parametrize("arguments", ["--version", "--help", "sessions --help", "move cutover --help"])
 def test_saying_what_there_is_loads_no_heavy_package(arguments: str) -> None:
     """CLI: a version and a help page cost what Python, Typer and our own domain cost."""
     assert HEAVY & loaded(*arguments.split()) == set()

@@ -48,7 +48,14 @@ async def test_a_session_made_around_the_change_is_found_in_every_process(place:
     assert {*THERE, *BACK} - {"reverse"} <= made.keys()
 
 
-@pytest.mark.parametrize("at", ["apply done", "cut done", "settle done", "decide done"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "cut done",
+        "settle done",
+        *(pytest.param(each, marks=pytest.mark.soak) for each in ("apply done", "decide done")),
+    ],
+)
 async def test_who_wakes_up_after_the_switch_changes_nothing(place: Place, at: str) -> None:
     """Move 3, 4: another mover took over and switched; what the sleeper had in mind, neither store takes from it."""
     await place.fill(10)
