@@ -4,6 +4,7 @@ import logging
 import traceback
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ async def test_no_token_is_in_any_log_or_message(
     tokens = [*fill(place.path), *(old.create_session(f"u{number}") for number in range(5))]
     said: list[str] = []
 
-    async def refused(goal: str, **changes: object) -> None:
+    async def refused(goal: str, **changes: Any) -> None:
         async with place.mover(**changes) as mover:
             with pytest.raises(HoldfastError) as caught:
                 await getattr(mover, goal)()
