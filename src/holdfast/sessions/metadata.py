@@ -53,7 +53,10 @@ def decode(text: str) -> dict[str, Any]:
     if text == EMPTY:
         return {}
     try:
-        value = _decoder.decode(text)
+        value, end = _decoder.raw_decode(text)
+        if end != len(text):
+            # White space around it, which a canonical text has not, or more than one value.
+            value = _decoder.decode(text)
     except (ValueError, TypeError, RecursionError):
         value = None
     if not isinstance(value, dict):

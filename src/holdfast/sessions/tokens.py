@@ -12,6 +12,7 @@ ask for at least 128 bits).
 import re
 import secrets
 from binascii import crc32
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Final, NewType
 
@@ -22,7 +23,8 @@ TokenDigest = NewType("TokenDigest", bytes)
 
 TOKEN_PREFIX: Final = "hfs_"
 TICKET_PREFIX: Final = "hft_"
-TOKEN_PATTERN: Final = r"hf[st]_[0-9A-Za-z]{43}[0-9a-f]{8}"
+_FORM: Final = r"[0-9A-Za-z]{43}[0-9a-f]{8}"
+TOKEN_PATTERN: Final = rf"hf[st]_{_FORM}"
 """What a token or a ticket looks like, for secret scanners."""
 CLEAR_TOKEN_PATTERN: Final = r"session-[0-9A-Fa-f]{8}(?:-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}"
 """What a token of the legacy form looks like as old applications made it, from a UUID."""
@@ -37,7 +39,8 @@ _BODY_LENGTH: Final = 43
 _CHECKSUM_LENGTH: Final = 8
 # Bytes from 248 up are thrown away: 248 is the largest multiple of 62 in a byte, so the rest is uniform.
 _UNIFORM_BELOW: Final = 248
-_matches = re.compile(TOKEN_PATTERN).fullmatch
+_is_token = re.compile(TOKEN_PREFIX + _FORM).fullmatch
+_is_ticket = re.compile(TICKET_PREFIX + _FORM).fullmatch
 
 
 def new_token() -> str:
@@ -55,7 +58,7 @@ def digest_of(token: str) -> TokenDigest | None:
 
     Raises `InvalidArgument` when the token is not a string.
     """
-    return _digest(token, TOKEN_PREFIX)
+    return _digest(token, _is_token)
 
 
 def digest_of_new(secret: str) -> TokenDigest:
@@ -65,7 +68,7 @@ def digest_of_new(secret: str) -> TokenDigest:
 
 def ticket_digest_of(ticket: str) -> TokenDigest | None:
     """The digest of a well-formed ticket, or `None`; a token is not a ticket."""
-    return _digest(ticket, TICKET_PREFIX)
+    return _digest(ticket, _is_ticket)
 
 
 class ClearDigest(bytes):
@@ -135,12 +138,12 @@ def _issue(prefix: str) -> str:
     return f"{text}{crc32(text.encode()):08x}"
 
 
-def _digest(token: str, prefix: str) -> TokenDigest | None:
+def _digest(token: str, matches: Callable[[str], object]) -> TokenDigest | None:
     if not isinstance(token, str):
         raise InvalidArgument(f"a token is a string, not {type(token).__name__}")
-    if not token.startswith(prefix) or _matches(token) is None:
+    if matches(token) is None:
         return None
     encoded = token.encode()
-    if f"{crc32(encoded[:-_CHECKSUM_LENGTH]):08x}" != token[-_CHECKSUM_LENGTH:]:
+    if crc32(encoded[:-_CHECKSUM_LENGTH]) != int(encoded[-_CHECKSUM_LENGTH:], 16):
         return None
     return TokenDigest(sha256(encoded).digest())

@@ -248,13 +248,13 @@ class Joiner(Generic[Lane, Item, Answer]):
         for call, answer in zip(batch.calls, answers, strict=True):
             if call.answer.done():
                 continue
-            if isinstance(answer, NotDone):
+            if not isinstance(answer, Exception):
+                call.answer.set_result(answer)
+            elif isinstance(answer, NotDone):
                 self._rest(call, answer, _REST_SECONDS)
-            elif isinstance(answer, Exception):
+            else:
                 self._observer.failed(answer)
                 call.answer.set_exception(answer)
-            else:
-                call.answer.set_result(answer)
         return []
 
     def _observe(self, batch: Batch[Item, Answer], waited: float, seconds: float, error: Exception | None) -> None:

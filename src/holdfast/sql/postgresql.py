@@ -8,7 +8,7 @@ different indexes. Everything else is a plain call.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, cast
@@ -208,9 +208,9 @@ class PostgresqlStore(SqlStore):
         now: datetime = row.now
         return now
 
-    async def touch(self, key: Key) -> Record | None:
+    def touch(self, key: Key) -> Coroutine[Any, Any, Record | None]:
         """See `Store`."""
-        return await (self._touches_by_id if isinstance(key, UUID) else self._touches).call(key)
+        return (self._touches_by_id if isinstance(key, UUID) else self._touches).call(key)
 
     async def create(self, record: NewRecord) -> Record:
         """See `Store`."""
@@ -308,7 +308,7 @@ class PostgresqlStore(SqlStore):
             # Somebody keeps a row locked: from now on nobody waits for it but those who need it.
             skipping = True
             rows = await self._fetch(lane, driver, touch.skipping, **values)
-        answers.update((row[0], Record._make(row[1:])) for row in map(tuple, rows))
+        answers.update([(row[0], Record._make(row[1:])) for row in rows])
         if skipping and (missing := [key for key in activities if key not in answers]):
             answers.update(await self._passed_over(touch, lane, driver, missing))
         return [answers.get(key) for key in keys]
