@@ -12,6 +12,7 @@ from holdfast import SessionManager, StoreOptions, StoreRefused, StoreUnavailabl
 from holdfast.move.following import FollowingStore
 from holdfast.move.lost_file import complete_alone, look_alone, loss, refuse_present
 from holdfast.move.state import MoveRefused
+from holdfast.move.status import StatusReader
 from holdfast.opening import open_store
 from tests.cli.command import run
 from tests.move.bench import Place, lapse
@@ -130,6 +131,10 @@ async def test_an_old_copy_takes_no_write_after_postgresql_gave_the_authority_up
     with pytest.raises(StoreRefused, match="older than the move"):
         async with serving(place):
             pass
+    async with StatusReader(place.path, place.address) as reader:
+        await reader.read()
+        assert reader.strange is not None
+        assert "older than the move" in reader.strange
     async with place.mover() as mover:
         for goal in (mover.run, mover.roll_back, mover.abort):
             with pytest.raises(MoveRefused, match="older than the move"):

@@ -30,6 +30,8 @@ class SqliteSaid:
     store: UUID | None
     """The identity of the file; `None` while Holdfast has no control row in it."""
     move: UUID | None
+    flips: int
+    """How often it has stopped accepting writes in this move."""
     head: int
     """The last number of its log."""
     rows: int | None
@@ -74,14 +76,14 @@ def _ask_file(connection: Connection, count: bool) -> SqliteSaid:
 
     present = {name for (name,) in all_of("SELECT name FROM sqlite_master WHERE type = 'table'")}
     authority: Authority = "here"
-    epoch, store, move, head = FIRST_EPOCH, None, None, 0
+    epoch, store, move, flips, head = FIRST_EPOCH, None, None, 0, 0
     # A legacy file that was last served before such files could be moved has no such column.
     if all_of("SELECT 1 FROM pragma_table_info('holdfast_control') WHERE name = 'authority'"):
         for row in all_of("SELECT authority, epoch, store_id FROM holdfast_control WHERE id = 1"):
             authority, epoch, store = row[0], row[1], UUID(hex=row[2])
     if "holdfast_move" in present:
-        for row in all_of("SELECT move FROM holdfast_move WHERE id = 1"):
-            move = UUID(row[0])
+        for row in all_of("SELECT move, flips FROM holdfast_move WHERE id = 1"):
+            move, flips = UUID(row[0]), row[1]
         for row in all_of("SELECT seq FROM sqlite_sequence WHERE name = 'holdfast_move_log'"):
             head = row[0]
     rows, quarantined = None, None
@@ -95,7 +97,7 @@ def _ask_file(connection: Connection, count: bool) -> SqliteSaid:
             quarantined = tuple(
                 all_of("SELECT count(*), coalesce(sum(live), 0) FROM holdfast_imported WHERE session_id IS NULL")[0]
             )
-    return SqliteSaid(authority, epoch, store, move, head, rows, quarantined)
+    return SqliteSaid(authority, epoch, store, move, flips, head, rows, quarantined)
 
 
 class PostgresqlAsked(PostgresqlSide):

@@ -177,10 +177,11 @@ def _strange(sqlite: SqliteSaid | None, postgresql: PostgresqlSaid | None) -> st
     """What a mover would say of the two."""
     if sqlite is None or postgresql is None:
         return None
-    move = postgresql.move or {"phase": None, "move": None, "store": None}
+    move = postgresql.move or {"phase": None, "move": None, "store": None, "settled": 0}
+    store = sqlite.store or UUID(int=0)
     look = Look(
-        SqliteState(sqlite.authority, sqlite.store or UUID(int=0), sqlite.move, None, 0, 0, sqlite.head, whole=True),
-        PostgresqlState(postgresql.authority, move["phase"], move["move"], move["store"]),
+        SqliteState(sqlite.authority, store, sqlite.move, None, 0, sqlite.flips, sqlite.head, whole=True),
+        PostgresqlState(postgresql.authority, move["phase"], move["move"], move["store"], settled=move["settled"]),
     )
     try:
         look.refuse_strange()
