@@ -1,6 +1,7 @@
 """`python -m examples.chat`: the chat on this machine, with everything it needs made at the first start."""
 
 import dataclasses
+import os
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 from examples.chat.app import create_chat
 from holdfast import HoldfastError
 from holdfast.cli.environment import read_settings
-from holdfast.cli.exits import OK, REFUSED, USAGE, CommandEnded, complain, end
+from holdfast.cli.exits import OK, REFUSED, CommandEnded, complain
 from holdfast.server import run
 from holdfast.settings import Settings
 
@@ -23,14 +24,16 @@ def serve(
 ) -> None:
     """Run the chat, for development: loopback, plain HTTP, and credentials for the interface made and shown once.
 
-    The sessions are kept in data/sessions.db unless an option names another place. Example:
+    The sessions are kept in data/sessions.db unless an option names another place. With both options the chat follows
+    a move from the file to PostgreSQL: sockets and log-ins stay. Example:
 
         python -m examples.chat --port 8001 --postgres postgresql://localhost/chat
     """
-    if sqlite is not None and postgres is not None:
-        end(USAGE, "--sqlite and --postgres exclude each other: one database serves")
     if sqlite is None and postgres is None:
         sqlite = Path("data/sessions.db")
+    if sqlite is not None and postgres is not None:
+        # The file serves until a move has taken place.
+        os.environ["SESSION_DB_TYPE"] = "sqlite"
     settings = read_settings(sqlite, postgres, host=host, port=port)
     if settings.port == 0:
         # The page's own address has to be known before the application is made: only it may open sockets.

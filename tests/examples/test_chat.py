@@ -21,9 +21,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from examples.chat.__main__ import serve as chat
 from examples.chat.app import create_chat
 from examples.chat.devices import device_of
 from examples.chat.room import KEPT_MESSAGES, Room
+from holdfast import TwoStores
 from holdfast.server.run import development_app, for_development
 from holdfast.settings import Settings
 from tests.cli.command import environment
@@ -243,14 +245,25 @@ def test_a_free_port_is_a_port_of_the_chat_s_own(tmp_path: Path) -> None:
 
 
 async def test_it_stays_on_this_machine(tmp_path: Path) -> None:
-    """An address that others can reach is refused, and so are two databases and a port that is taken."""
+    """An address that others can reach is refused, and so is a port that is taken."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refusals = {
             ("--host", "0.0.0.0"): (4, "loopback only"),
-            ("--sqlite", "a.db", "--postgres", "postgresql://localhost/x"): (2, "exclude each other"),
             ("--port", str(taken.getsockname()[1])): (4, "cannot listen"),
         }
         for arguments, (code, sentence) in refusals.items():
             ran = await asyncio.to_thread(start, tmp_path, *arguments)
             assert (ran.returncode, ran.stdout) == (code, ""), ran.stderr
             assert sentence in ran.stderr
+
+
+def test_with_both_options_it_follows_a_move(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file and PostgreSQL together are the two stores of a move, of which the file serves until it has taken place."""
+    served: list[Settings] = []
+    monkeypatch.setattr("holdfast.server.run.serve", lambda settings, *_: served.append(settings))
+    monkeypatch.setenv("SESSION_DB_TYPE", "postgresql")
+    monkeypatch.chdir(tmp_path)
+    chat(port=0, sqlite=tmp_path / "a.db", postgres="postgresql://localhost/x")
+    stores = served[0].stores()
+    assert isinstance(stores, TwoStores)
+    assert (Path(stores.sqlite), stores.preferred) == (tmp_path / "a.db", "sqlite")

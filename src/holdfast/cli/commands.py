@@ -11,7 +11,7 @@ from holdfast.server.version import package_version
 from holdfast.sessions.errors import HoldfastError
 
 # What a server has to say of its surroundings at each start, `holdfast doctor` says when it is asked.
-_QUIET: Final = ("db", "doctor", "move", "sessions")
+_QUIET: Final = ("bench", "db", "doctor", "move", "sessions")
 # What Typer ends a program with after Ctrl-C; ours have five codes.
 _INTERRUPTED: Final = 130
 

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from holdfast.cli.output import print_json
 
 if TYPE_CHECKING:
     from holdfast.demo.checking import Outcome
-
-_INTERRUPTED: Final = 130
-
 
 def demo(
     postgres: Annotated[
@@ -62,7 +59,7 @@ def demo(
         end(FAILURE, str(failure))
     except (KeyboardInterrupt, asyncio.CancelledError):
         complain("stopped; nothing is left of it")
-        raise CommandEnded(_INTERRUPTED) from None
+        raise CommandEnded(FAILURE) from None
     if as_json:
         print_json({**asdict(outcome), "clean": outcome.clean})
     else:
