@@ -187,7 +187,7 @@ class Schedule:
         while not stop.is_set():
             with suppress(LeaseHeld, Killed, MoveRefused, StoreUnavailable):
                 await asyncio.to_thread(asyncio.run, self._move("run", random.Random(self._chance.random())))
-            await asyncio.sleep(self._chance.uniform(0, 0.3))
+            await asyncio.sleep(self._chance.uniform(0.05, 0.5))
 
     async def _watch(self) -> None:
         """I1: at no instant do both stores accept writes. SQLite is asked before and after: its epoch must not move."""
@@ -210,7 +210,7 @@ class Schedule:
                 )
                 if accepts and before == look():
                     self._ledger.broken.append("both stores accept writes (I1)")
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.03)
         finally:
             connection.terminate()
             file.close()
