@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from examples.chat.__main__ import serve as chat
+from examples.chat.__main__ import serve as serve_chat
 from examples.chat.app import create_chat
 from examples.chat.devices import device_of
 from examples.chat.room import KEPT_MESSAGES, Room
@@ -258,12 +258,12 @@ async def test_it_stays_on_this_machine(tmp_path: Path) -> None:
 
 
 def test_with_both_options_it_follows_a_move(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A file and PostgreSQL together are the two stores of a move, of which the file serves until it has taken place."""
+    """A file and PostgreSQL together are the two stores of a move, and the file serves until it has taken place."""
     served: list[Settings] = []
     monkeypatch.setattr("holdfast.server.run.serve", lambda settings, *_: served.append(settings))
     monkeypatch.setenv("SESSION_DB_TYPE", "postgresql")
     monkeypatch.chdir(tmp_path)
-    chat(port=0, sqlite=tmp_path / "a.db", postgres="postgresql://localhost/x")
+    serve_chat(port=0, sqlite=tmp_path / "a.db", postgres="postgresql://localhost/x")
     stores = served[0].stores()
     assert isinstance(stores, TwoStores)
     assert (Path(stores.sqlite), stores.preferred) == (tmp_path / "a.db", "sqlite")
