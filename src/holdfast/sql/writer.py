@@ -38,9 +38,9 @@ _ALONE: Final = (Kind.INPUT, Kind.DEFECT, Kind.BUG)
 _BUSY_MILLISECONDS: Final = 500
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _CHECKPOINT_SECONDS: Final = 1.0
-# So many rows a second are written into a log that keeps its length: fewer, and it is worth more to have it short.
+# So many rows since the last checkpoint, and the log keeps its length to be written over; fewer, and it is emptied.
 _BUSY_ROWS: Final = 1000
-# A row is a page of the log, 4 KiB; this many leave it below `journal_size_limit`, beyond which it would be cut.
+# A touch writes a page of 4 KiB; so many leave the log below `journal_size_limit`, beyond which it would be cut.
 _MANY_ROWS: Final = 12_000
 # Short, because another process that writes without a break lets go of the lock for a moment only.
 _LOCK_PAUSE_SECONDS: Final = 0.0005
