@@ -61,6 +61,21 @@ def test_ctrl_c_while_the_program_is_loaded_shows_no_traceback(tmp_path: Path) -
     assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "holdfast: stopped\n")
 
 
+def test_a_terminal_that_knows_few_letters_gets_the_numbers_of_the_others(tmp_path: Path) -> None:
+    """CLI: what a terminal's encoding does not have ends no command in the middle of its output."""
+    ran = subprocess.run(
+        [*COMMAND, "doctor", "--sqlite", "no such.db"],
+        cwd=tmp_path,
+        env=environment(PYTHONIOENCODING="latin-1"),
+        capture_output=True,
+        encoding="latin-1",
+        timeout=30,
+        check=False,
+    )
+    assert "Traceback" not in ran.stderr
+    assert "\\u2192 the first start makes it" in ran.stdout
+
+
 @contextmanager
 def begun(move: Program, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """A command that somebody watches, and may stop."""

@@ -1,12 +1,17 @@
 """The entry point. It says in one sentence what to install when a part of the command line is not there."""
 
 import sys
+from io import TextIOWrapper
 
 from holdfast.cli.exits import FAILURE, complain
 
 
 def main() -> None:
     """Run the command line and exit with one of the codes in `exits`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows fewer letters shows the numbers of those it does not know.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _run()
     except KeyboardInterrupt:

@@ -82,6 +82,9 @@ def table_of(facts: dict[str, object]) -> "Table":
     from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    # On a narrow terminal a time goes on in the next line: half of one says nothing.
+    table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(Text(name, style="bold"), Text(shown(value)))
     return table
