@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from holdfast.legacy.hours import Hours
 from holdfast.legacy.metadata import read_metadata, read_usual
+from holdfast.legacy.reading import Reader
 from holdfast.legacy.rows import LegacyRow, Readable, read_row
 from holdfast.legacy.times import local_text, read_time
 from holdfast.legacy.usual_rows import ANY_TIME, UsualRows
@@ -129,10 +130,12 @@ def test_plain_metadata_are_read_the_short_way(value: Any) -> None:
 
 def check(row: LegacyRow, zone: ZoneInfo, now: datetime) -> None:
     """Hold one row's two ways against each other."""
+    outcome = read_row(row, zone, now)
+    assert Reader(zone).read(row, now) == (outcome if isinstance(outcome, Readable) else None)
     short = UsualRows(zone).read(row, microseconds(now - EPOCH))
     if short is None:
         return
-    long = read_row(row, zone, now)
+    long = outcome
     assert isinstance(long, Readable)
     assert not long.repairs
     assert short.encoded == short.metadata.encode()

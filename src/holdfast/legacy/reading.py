@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from holdfast.legacy.rows import LegacyRow, Readable, read_row
 from holdfast.legacy.times import local_text, read_time
+from holdfast.legacy.usual_rows import UsualRows
+from holdfast.sql.tables import EPOCH, instant, microseconds
 
 # No zone has moved its clocks by more than this at once, but for changes of the date line.
 _AROUND: Final = timedelta(hours=4)
@@ -17,9 +19,14 @@ class Reader:
     def __init__(self, zone: tzinfo) -> None:
         """The zone is the one whose local times the old application writes."""
         self._zone = zone
+        self._usual = UsualRows(zone)
 
     def read(self, values: Sequence[Any], now: datetime) -> Readable | None:
         """The session that a row is; `None` for one that is none, which Holdfast leaves alone."""
+        usual = self._usual.read(values, microseconds(now - EPOCH))
+        if usual is not None:
+            times = instant(usual.created_at), instant(usual.expires_at), instant(usual.last_activity)
+            return Readable(values[0], usual.user_id, usual.metadata, None, *times, usual.request_count, ())
         row = read_row(LegacyRow(*values), self._zone, now)
         return row if isinstance(row, Readable) else None
 
