@@ -267,3 +267,25 @@ async def test_an_operator_aborts_a_move_whose_file_was_restored(place: Place, t
     code, _, said = await asyncio.to_thread(holdfast(place, tmp_path), "abort", "--yes")
     assert (code, "serves what was restored" in said) == (0, True)
     assert not await place.in_postgresql("SELECT 1 FROM sessions")
+
+
+async def test_nothing_is_restored_where_the_sessions_have_left(place: Place, tmp_path: Path) -> None:
+    """Command: `db restore` makes no file that would claim the authority from PostgreSQL."""
+    await place.fill(3)
+    named = {"DATABASE_URL": place.address, "HOLDFAST_SQLITE_PATH": str(place.path), "SESSION_DB_TYPE": "sqlite"}
+
+    async def restore(backup: Path) -> tuple[int, str]:
+        arguments = ("db", "restore", str(backup), "--sqlite", str(place.path), "--yes")
+        ran = await asyncio.to_thread(run, *arguments, folder=tmp_path, **named)
+        return ran.returncode, ran.stderr
+
+    async with place.mover(backups=tmp_path / "backups") as mover:
+        await mover.start()
+        backup = mover.taken[0]
+    assert (await restore(backup))[0] == 0
+    async with place.mover() as mover:
+        await mover.cut_over()
+    lose(place)
+    code, said = await restore(backup)
+    assert (code, "PostgreSQL has them" in said) == (4, True)
+    assert not place.path.exists()

@@ -10,7 +10,7 @@ import typer
 
 from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.environment import read_settings
-from holdfast.cli.exits import DIFFERENT, complain, end
+from holdfast.cli.exits import DIFFERENT, REFUSED, complain, end
 from holdfast.cli.output import confirm, print_json
 from holdfast.cli.progress import Progress
 
@@ -84,13 +84,14 @@ def restore(
     """Put a backup back into a store, which is backed up first. What has ended stays ended.
 
     Refused, with exit code 4: a backup that is damaged, unfinished, of another kind, of another store or of a newer
-    version. No such backup is exit code 3.
+    version; a SQLite file whose sessions were moved, where the environment names PostgreSQL too. No such backup is
+    exit code 3.
 
     Example: holdfast db restore data/backups/holdfast-20261129T031500Z-sqlite-0a1b2c3d.holdfast --yes
     """
     from holdfast.backups.restore import restore as restoring
     from holdfast.backups.restoring import Wishes
-    from holdfast.sql.address import parse_address
+    from holdfast.sql.address import SqliteAddress, parse_address
 
     refuse_both(sqlite, postgres)
     settings = read_settings(sqlite, postgres, backup_directory=directory)
@@ -99,6 +100,12 @@ def restore(
         backup = settings.backup_directory / backup
     if not backup.exists():
         end(DIFFERENT, f"there is no backup {backup}")
+    if isinstance(address, SqliteAddress) and asyncio.run(_was_left(address.path)):
+        end(
+            REFUSED,
+            f"the sessions of {address.path} were moved, and PostgreSQL has them: what is restored there would claim "
+            "to be served. Restore it under another path, to look at it",
+        )
     confirm(f"Restore {backup} into {address}?", yes=yes)
     wishes = Wishes(from_another_store, keep_sessions_live)
     with Progress() as progress:
@@ -170,6 +177,25 @@ async def _is_moved(settings: "Settings") -> bool:
         return False
     async with StatusReader(stores.sqlite, stores.postgresql, settings.store_options()) as reader:
         return (await reader.read(count=False)).move is not None
+
+
+async def _was_left(path: Path) -> bool:
+    """Whether the environment names a file as one of two stores, and a move has come to the other one."""
+    from holdfast.move.status import StatusReader
+    from holdfast.sessions.errors import StoreUnavailable
+    from holdfast.sessions.store import TwoStores
+
+    settings = read_settings()
+    stores = settings.stores()
+    if not isinstance(stores, TwoStores) or Path(stores.sqlite).absolute() != path.absolute():  # noqa: ASYNC240 - no look
+        return False
+    try:
+        async with StatusReader(stores.sqlite, stores.postgresql, settings.store_options()) as reader:
+            status = await reader.read(count=False)
+    except StoreUnavailable:
+        # Nobody knows. A server finds out as soon as PostgreSQL is back.
+        return False
+    return status.authority == "postgresql" and status.epoch > 0
 
 
 def _described(made: "Backup") -> dict[str, Any]:
