@@ -61,6 +61,21 @@ def test_ctrl_c_while_the_program_is_loaded_shows_no_traceback(tmp_path: Path) -
     assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "holdfast: stopped\n")
 
 
+def test_ctrl_c_after_all_is_said_changes_no_exit_code(tmp_path: Path) -> None:
+    """CLI: a command that is stopped while Python takes itself apart has ended as it said."""
+    late = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{late}; from holdfast.cli.main import main; main()", "--version"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_a_terminal_that_knows_few_letters_gets_the_numbers_of_the_others(tmp_path: Path) -> None:
     """CLI: what a terminal's encoding does not have ends no command in the middle of its output."""
     ran = subprocess.run(

@@ -15,6 +15,7 @@ from holdfast.cli.output import print_json
 if TYPE_CHECKING:
     from holdfast.demo.checking import Outcome
 
+
 def demo(
     postgres: Annotated[
         str | None,

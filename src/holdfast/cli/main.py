@@ -1,5 +1,6 @@
 """The entry point. It says in one sentence what to install when a part of the command line is not there."""
 
+import signal
 import sys
 from io import TextIOWrapper
 
@@ -18,6 +19,9 @@ def main() -> None:
         # While the packages are loaded: nothing was begun.
         complain("stopped")
         code = FAILURE
+    finally:
+        # All is said and done: whoever stops it now would only change the exit code.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
 
