@@ -181,6 +181,8 @@ async def test_every_call_failed_in_turn(name: str, fault: str, manager: Session
         assert session is not None
         assert session.request_count == 1
         assert await manager.validate_session(gone) is None
+        # What a failure has left to be swept is not the next round's affair: a sweep takes ten.
+        await manager.store.mark_expired(10)
         if not plan.met:
             break
     assert number > 1
