@@ -14,6 +14,11 @@ from holdfast.move.state import LEGAL, LeaseHeld, MoveRefused, SqliteState
 from tests.move.bench import Place
 from tests.move.protocol import Safeguards
 from tests.move.test_protocol import explored
+from tests.support.polling import eventually
+
+KEPT_OFF = "SELECT relname FROM pg_class WHERE 'autovacuum_enabled=off' = ANY(reloptions)"
+
+WAITS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
 
 
 class Stopped(Exception):
@@ -71,6 +76,46 @@ async def test_a_sealed_file_refuses_strangers_too(place: Place) -> None:
         for statement in ("DELETE FROM sessions", "UPDATE sessions SET request_count = 5"):
             with pytest.raises(sqlite3.IntegrityError, match="does not accept writes"):
                 place.in_sqlite(statement)
+
+
+@pytest.mark.parametrize("back", [False, True])
+async def test_no_client_waits_for_a_vacuum(place: Place, back: bool) -> None:
+    """Move 2: whoever vacuums a table is waited for before a store is closed, and autovacuum comes back after."""
+    tokens = await place.fill(10)
+    async with place.mover() as mover, place.manager() as lite, place.manager("postgresql") as post:
+        await mover.start()
+        if back:
+            await mover.cut_over()
+        other = await asyncpg.connect(place.address)
+        try:
+            vacuuming = other.transaction()
+            await vacuuming.start()
+            await other.execute("LOCK TABLE sessions IN SHARE UPDATE EXCLUSIVE MODE")
+            switching = asyncio.create_task(mover.roll_back() if back else mover.cut_over())
+            await eventually(lambda: other.fetchval(WAITS), what="the move waits for the vacuum")
+            assert await (post if back else lite).validate_session(tokens[0]) is not None
+            assert not switching.done()
+            await vacuuming.rollback()
+            await switching
+            assert await (lite if back else post).validate_session(tokens[0]) is not None
+            assert not await other.fetch(KEPT_OFF)
+        finally:
+            await other.close()
+
+
+async def test_autovacuum_comes_back_when_a_cut_over_is_called_off(place: Place) -> None:
+    """Move 2: it is kept off the tables from the beginning of a cut-over to its end, whichever that is."""
+    await place.fill(3)
+    async with place.mover() as mover:
+        await mover.start()
+    with suppress(Stopped):
+        async with stopping(place, "cut done") as mover:
+            await mover.cut_over()
+    assert await place.in_postgresql(KEPT_OFF)
+    await place.lapse()
+    async with place.mover() as mover:
+        await mover.withdraw()
+    assert not await place.in_postgresql(KEPT_OFF)
 
 
 async def test_a_cut_over_without_time_is_called_off(place: Place) -> None:

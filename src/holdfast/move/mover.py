@@ -99,15 +99,19 @@ class Mover(Comparing):
             raise StoresDiffer("the two stores differ, see what `verify` finds; SQLite serves on")
         await self.run()
         token = await self._leased()
+        await self._patiently(lambda: self._begin_cut(token, budget))
         self._measure()
-        async with self._postgresql.step("cut", token, "following") as step:
-            await step.cut(budget)
         try:
             await _to_the_end(lambda: self._decide(budget))
         finally:
             self._steps.counted = False
         if (await self.look()).postgresql.phase != "switched":
             self._refuse_late("cut-over", "SQLite", budget)
+
+    async def _begin_cut(self, token: int, budget: timedelta) -> None:
+        async with self._postgresql.step("cut", token, "following") as step:
+            await step.keep_vacuum_off()
+            await step.cut(budget)
 
     def _refuse_late(self, what: str, serves: str, budget: timedelta) -> NoReturn:
         waited = "" if self.writes_waited is None else f"; writes waited for {self.writes_waited * 1000:,.0f} ms"
@@ -178,7 +182,6 @@ class Mover(Comparing):
                 await self.run()
                 token = await self._leased()
                 self._measure()
-                self._closed = asyncio.get_running_loop().time()
                 await _to_the_end(lambda: self._give_back(token, budget))
                 if (await self.look()).postgresql.phase == "switched":
                     self._refuse_late("roll-back", "PostgreSQL", budget)
@@ -208,6 +211,8 @@ class Mover(Comparing):
 
     async def _fence(self, token: int, budget: timedelta) -> None:
         async with self._postgresql.step("fence", token, "switched") as step:
+            await step.keep_vacuum_off()
+            self._closed = asyncio.get_running_loop().time()
             await step.fence(budget)
 
     @goal

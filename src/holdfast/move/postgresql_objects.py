@@ -124,6 +124,12 @@ async def fence(connection: "Connection", s: str, *, closed: bool) -> None:
         await connection.execute(statement)
 
 
+async def keep_vacuum_off(connection: "Connection", s: str) -> None:
+    """Wait for an autovacuum of the tables, and keep it off them until the store is switched, or that called off."""
+    for statement in _vacuum_statements(s, on=False):
+        await connection.execute(statement)
+
+
 async def set_authority(connection: "Connection", s: str, authority: str) -> None:
     """Say who has the authority: in the transaction that switches the fence."""
     await connection.execute(
@@ -136,6 +142,11 @@ def _capture_statements(s: str, *, on: bool) -> list[str]:
     return [f"ALTER TABLE {s}.{table} {how} TRIGGER holdfast_move_{event}" for table in SHAPES for event in _EVENTS]
 
 
+def _vacuum_statements(s: str, *, on: bool) -> list[str]:
+    how = "RESET (autovacuum_enabled)" if on else "SET (autovacuum_enabled = off)"
+    return [f"ALTER TABLE {s}.{table} {how}" for table in SHAPES]
+
+
 def _fence_statements(s: str, *, closed: bool) -> list[str]:
     how = "ENABLE ALWAYS" if closed else "DISABLE"
     return [
@@ -146,37 +157,25 @@ def _fence_statements(s: str, *, closed: bool) -> list[str]:
 
 
 def _switch_function(s: str) -> str:
-    """The three switches that end a wait of clients, in the name of the owner of the tables.
+    """The switches that end a wait of clients, and the one that calls them off, in the name of the owner of the tables.
 
     A server's own role owns nothing, and a trigger is switched by the owner only. It answers whether it was done:
     not for a mover that was taken over from, nor in another phase. Closing the store to clients is not among them.
     """
-    goals = (
-        (
-            "open",
-            "cutting",
-            "there",
-            "switched",
-            "here",
-            [*_fence_statements(s, closed=False), *_capture_statements(s, on=True)],
-            "",
-        ),
-        ("stay", "returning", "pending", "switched", "here", _fence_statements(s, closed=False), ""),
-        (
-            "give back",
-            "returning",
-            "pending",
-            "returned",
-            "there",
-            _capture_statements(s, on=False),
-            f" AND NOT EXISTS (SELECT FROM {s}.holdfast_move_log)",
-        ),
+    opened, captured = _fence_statements(s, closed=False), _capture_statements(s, on=True)
+    emptied = f" AND NOT EXISTS (SELECT FROM {s}.holdfast_move_log)"
+    goals: tuple[tuple[str, str, str, str, str, list[str], str], ...] = (
+        ("open", "cutting", "there", "switched", "here", [*opened, *captured], ""),
+        ("resume", "cutting", "there", "following", "there", [], ""),
+        ("stay", "returning", "pending", "switched", "here", opened, ""),
+        ("give back", "returning", "pending", "returned", "there", _capture_statements(s, on=False), emptied),
     )
     body = "".join(
         f"IF goal = '{goal}' THEN UPDATE {s}.holdfast_move m SET phase = '{phase}' FROM {s}.holdfast_control c "
         f"WHERE m.id = 1 AND c.id = 1 AND m.token = held AND m.phase = '{before}' AND c.authority = '{left}'{more}; "
-        f"IF FOUND THEN {'; '.join(changes)}; UPDATE {s}.holdfast_control SET authority = '{entered}', "
-        "epoch = epoch + 1 WHERE id = 1; RETURN true; END IF; END IF; "
+        f"IF FOUND THEN {'; '.join([*changes, *_vacuum_statements(s, on=True)])}; "
+        f"UPDATE {s}.holdfast_control SET authority = '{entered}', epoch = epoch + 1 "
+        f"WHERE id = 1 AND authority <> '{entered}'; RETURN true; END IF; END IF; "
         for goal, before, left, phase, entered, changes, more in goals
     )
     return (

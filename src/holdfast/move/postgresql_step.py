@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # While a switch of the fence waits for an open writer, later writers queue behind it.
 SWITCH_SETTINGS: Final = {"lock_timeout": "300"}
+# Where no client writes, or none has to wait: longer than PostgreSQL's own `deadlock_timeout`, after which an
+# autovacuum makes way for whoever waits for it.
+_PATIENT_SETTINGS: Final = {"lock_timeout": "2000"}
 
 
 async def images_of(connection: "asyncpg.Connection[Any]", s: str, keys: Keys) -> Images:
@@ -97,6 +100,14 @@ class PostgresqlStep:
             f"AND NOT EXISTS (SELECT FROM {self._s}.sessions s WHERE s.digest = t.digest AND s.ended_at IS NULL)"
         )
 
+    async def keep_vacuum_off(self) -> None:
+        """Wait for whoever vacuums the tables, and keep autovacuum off them until the switch that is begun now is over.
+
+        A switch would wait for it as well, with clients waiting too; meanwhile they read and write.
+        """
+        await self._connection.execute(for_this_transaction(_PATIENT_SETTINGS))
+        await objects.keep_vacuum_off(self._connection, self._s)
+
     async def cut(self, budget: timedelta) -> None:
         """Begin a cut-over, which has so long to come to a decision."""
         await self._connection.execute(
@@ -137,6 +148,10 @@ class PostgresqlStep:
             budget,
         )
 
+    async def resume(self) -> None:
+        """Follow again, the cut-over having been called off."""
+        await self._switch("resume")
+
     async def stay(self) -> None:
         """Accept writes again, not having given the authority up: which rows they change was noted throughout."""
         await self._switch("stay")
@@ -168,7 +183,7 @@ class PostgresqlStep:
 
     async def _switch(self, goal: str) -> None:
         """By a function of the owner's: whoever finishes another one's decision need not own the tables."""
-        await self._connection.execute(for_this_transaction(SWITCH_SETTINGS))
+        await self._connection.execute(for_this_transaction(_PATIENT_SETTINGS))
         if not await self._connection.fetchval(f"SELECT {self._s}.{objects.SWITCH}($1, $2)", self._token, goal):
             raise LeaseHeld("another process took the move over")
 

@@ -156,7 +156,7 @@ class Steps:
     async def resume(self, token: int) -> str:
         """Follow again, the cut-over having been called off."""
         async with self._postgresql.step("resume", token, "cutting") as step:
-            await step.phase("following")
+            await step.resume()
         return "resume"
 
     async def withdraw(self, token: int) -> str:
