@@ -12,8 +12,8 @@ from holdfast.move.steps import Differing
 from holdfast.move.threads import in_thread
 from holdfast.move.verifying import Comparison, compared
 
-# Rows that are compared within milliseconds.
-_FEW: Final = 200
+# Rows that are read and compared within a few milliseconds.
+_FEW: Final = 50
 _MOST_PASSES: Final = 5
 
 
@@ -73,6 +73,18 @@ class Comparing(Running):
         Until little is left of it for the moment in which writes wait. It does not have to come that far.
         """
         self._steps.counted = False
+        if not await self._written_is_alike():
+            return False
+        for _ in range(_MOST_PASSES):
+            alike = await self._steps.count(await self._leased())
+            if alike is not None:
+                self._steps.counted = alike
+                # A million rows are not counted in a moment, and others were written meanwhile.
+                return alike and await self._written_is_alike()
+        return True
+
+    async def _written_is_alike(self) -> bool:
+        """Compare what was written since the last comparison until it is little; whether nothing differs."""
         for _ in range(_MOST_PASSES):
             look, token = await self.look(), await self._leased()
             keys = await in_thread(self._sqlite.touched, look.postgresql.verified or 0)
@@ -84,11 +96,6 @@ class Comparing(Running):
                         return False
             async with self._postgresql.step("verify", token, "following") as step:
                 await step.verified(look.sqlite.head)
-        for _ in range(_MOST_PASSES):
-            alike = await self._steps.count(await self._leased())
-            if alike is not None:
-                self._steps.counted = alike
-                return alike
         return True
 
     def named(self, comparison: Comparison, most: int = 20) -> list[str]:
