@@ -94,6 +94,7 @@ class Mover(Comparing):
         if not (await self.verify()).clean:
             raise StoresDiffer("the two stores differ, see what `verify` finds; SQLite serves on")
         await self._back_up(self._addresses[0])
+        await self._patiently(self._wait_for_vacuum)
         await self.run()
         if not await self._patiently(self._freshen):
             raise StoresDiffer("the two stores differ, see what `verify` finds; SQLite serves on")
@@ -107,6 +108,11 @@ class Mover(Comparing):
             self._steps.counted = False
         if (await self.look()).postgresql.phase != "switched":
             self._refuse_late("cut-over", "SQLite", budget)
+
+    async def _wait_for_vacuum(self) -> None:
+        """Before the last changes are taken over: what is written meanwhile is more for writes to wait for."""
+        async with self._postgresql.step("renew", await self._leased(), "following", "switched") as step:
+            await step.wait_for_vacuum()
 
     async def _begin_cut(self, token: int, budget: timedelta) -> None:
         async with self._postgresql.step("cut", token, "following") as step:
@@ -179,6 +185,7 @@ class Mover(Comparing):
                 if not (await self.verify()).clean:
                     raise StoresDiffer("the two stores differ, see what `verify` finds; PostgreSQL serves on")
                 await self._back_up(self._addresses[1])
+                await self._patiently(self._wait_for_vacuum)
                 await self.run()
                 token = await self._leased()
                 self._measure()

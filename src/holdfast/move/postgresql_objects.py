@@ -125,7 +125,7 @@ async def fence(connection: "Connection", s: str, *, closed: bool) -> None:
 
 
 async def keep_vacuum_off(connection: "Connection", s: str) -> None:
-    """Wait for an autovacuum of the tables, and keep it off them until the store is switched, or that called off."""
+    """Keep autovacuum off the tables until the store is switched, or that is called off."""
     for statement in _vacuum_statements(s, on=False):
         await connection.execute(statement)
 

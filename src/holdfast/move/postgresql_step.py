@@ -100,11 +100,14 @@ class PostgresqlStep:
             f"AND NOT EXISTS (SELECT FROM {self._s}.sessions s WHERE s.digest = t.digest AND s.ended_at IS NULL)"
         )
 
-    async def keep_vacuum_off(self) -> None:
-        """Wait for whoever vacuums the tables, and keep autovacuum off them until the switch that is begun now is over.
+    async def wait_for_vacuum(self) -> None:
+        """Wait for whoever vacuums the tables. A switch would wait as well, with clients waiting too."""
+        await self._connection.execute(for_this_transaction(_PATIENT_SETTINGS))
+        for table in SHAPES:
+            await self._connection.execute(f"LOCK TABLE {self._s}.{table} IN SHARE UPDATE EXCLUSIVE MODE")
 
-        A switch would wait for it as well, with clients waiting too; meanwhile they read and write.
-        """
+    async def keep_vacuum_off(self) -> None:
+        """Keep autovacuum off the tables until the switch that is begun now is over."""
         await self._connection.execute(for_this_transaction(_PATIENT_SETTINGS))
         await objects.keep_vacuum_off(self._connection, self._s)
 
