@@ -58,6 +58,8 @@ class Joined:
 class JoinedTouch:
     """The statements of a touch by one kind of key."""
 
+    single: Joined
+    """Count the activities of the one session that a key opens: what a lone caller waits for, and less work."""
     waiting: Joined
     """Count the activities; a row that others hold is waited for."""
     skipping: Joined
@@ -76,7 +78,9 @@ def joined_touch(tables: Tables, statements: Statements, policy: Policy, *, by_i
     build = _Touch(tables, statements, policy, by_id=by_id)
     # Within the grace two digests may mean one row, so that it has to be locked before it is known what was asked.
     waiting = build.touch(skip_locked=False) if build.in_grace else build.touch_in_order()
-    return JoinedTouch(waiting, build.touch(skip_locked=True), build.live())
+    # And there it would be looked for by an OR, for which the lanes allow no plan.
+    single = waiting if build.in_grace else build.single()
+    return JoinedTouch(single, waiting, build.touch(skip_locked=True), build.live())
 
 
 class _Touch:
@@ -106,6 +110,13 @@ class _Touch:
             found = sessions.c.digest == given.c.key
         touched = self._update(given.c.activities).where(found, self._statements.live)
         return _compiled(touched.returning(given.c.key, *self._statements.record))
+
+    def single(self) -> Joined:
+        """`key` and `activity` instead of the two arrays. Answers like the others."""
+        key = bindparam("key", type_=self._key)
+        found = (self._sessions.c.id if self._by_id else self._sessions.c.digest) == key
+        touched = self._update(bindparam("activity", type_=BigInteger())).where(found, self._statements.live)
+        return _compiled(touched.returning(key, *self._statements.record))
 
     def _asked(self, *, in_order: bool) -> Select[Any]:
         """What was asked: keys, and how many callers each one has."""

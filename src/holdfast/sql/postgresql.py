@@ -296,11 +296,12 @@ class PostgresqlStore(SqlStore):
             return []
         activities = Counter(keys)
         values = {"keys": list(activities), "activities": list(activities.values()), "limit": len(activities)}
-        values["offset"] = self._clock.offset
+        values |= {"key": keys[0], "activity": len(keys), "offset": self._clock.offset}
         skipping = asyncio.get_running_loop().time() < self._skipping_until
         answers: dict[Key, Record | Exception] = {}
         try:
-            joined = touch.skipping if skipping else touch.waiting
+            one = touch.single if len(activities) == 1 else touch.waiting
+            joined = touch.skipping if skipping else one
             rows = await self._fetch(lane, driver, joined, **values)
         except NotDone as failure:
             if not is_locked_out(failure):
