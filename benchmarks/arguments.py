@@ -30,7 +30,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--bars", nargs="+", choices=PARTS, default=PARTS, help="only these (default: %(default)s)")
     what.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"only rates of these: {NAMES}")
-    what.add_argument("--scale", action="store_true", help="how cost grows with the number of sessions; takes some minutes")
+    what.add_argument("--scale", action="store_true", help="how cost grows with the number of sessions; minutes")
     parser.add_argument("--sessions", type=int, default=100_000, help="sessions in each store (default: %(default)s)")
     parser.add_argument("--callers", type=int, default=100, help="callers at once (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds (default: %(default)s)")
