@@ -8,7 +8,7 @@ import typer
 
 from holdfast.cli.db import AsJson, Postgres, Sqlite
 from holdfast.cli.exits import complain
-from holdfast.cli.move_running import DryRun, Stores, Yes, interruptible, pursue, status_as_json
+from holdfast.cli.move_running import DryRun, Stores, Yes, foretell, interruptible, pursue, status_as_json
 from holdfast.cli.move_view import View
 from holdfast.cli.output import confirm, print_json
 
@@ -154,12 +154,7 @@ def _apart(
 ) -> None:
     """End a move whose two stores do not belong together, or one of which is lost: what `pursue` cannot look at."""
     if dry_run:
-        if as_json:
-            print_json({"command": goal, "dry_run": True, "steps": steps})
-        else:
-            for number, step in enumerate(steps, 1):
-                typer.echo(f"{number}. {step}")
-            complain("nothing was changed" if steps else "there is nothing to do")
+        foretell(goal, steps, as_json=as_json)
         return
     if steps:
         confirm(question, yes=yes)

@@ -125,6 +125,16 @@ class Stores:
         )
 
 
+def foretell(goal: "Goal", steps: list[str], *, as_json: bool) -> None:
+    """Say what a command would do, for `--dry-run`."""
+    if as_json:
+        print_json({"command": goal, "dry_run": True, "steps": steps})
+        return
+    for number, step in enumerate(steps, 1):
+        typer.echo(f"{number}. {step}")
+    complain("nothing was changed" if steps else "there is nothing to do")
+
+
 def pursue(
     stores: Stores,
     goal: "Goal",
@@ -143,12 +153,7 @@ def pursue(
     """
     steps = interruptible(_foreseen(stores, goal, backups=backups))
     if dry_run:
-        if as_json:
-            print_json({"command": goal, "dry_run": True, "steps": steps})
-        else:
-            for number, step in enumerate(steps, 1):
-                typer.echo(f"{number}. {step}")
-            complain("nothing was changed" if steps else "there is nothing to do")
+        foretell(goal, steps, as_json=as_json)
         return
     if steps and question is not None:
         confirm(question, yes=yes)
