@@ -1,6 +1,5 @@
 """What the tests of the move share: a file with sessions, a database for them, and the truth about both."""
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
@@ -117,8 +116,3 @@ class Place:
             await connection.close()
         for each in self.path.parent.glob(f"{self.path.name}*"):
             each.unlink()
-
-
-async def lapse() -> None:
-    """Let the lease of a mover that was stopped run out. `Place.lapse` does not wait for it."""
-    await asyncio.sleep(LEASE.total_seconds())

@@ -12,7 +12,6 @@ from holdfast import SessionManager
 from tests.conftest import MigratedDatabases
 from tests.legacy.conftest import berlin
 from tests.legacy.old_application import OldSessionManager, legacy_file
-from tests.move.bench import lapse
 from tests.move.legacy_place import LegacyPlace, fill
 from tests.move.old_writing import start, stopped
 from tests.move.test_killed import Run
@@ -87,7 +86,7 @@ async def moved(place: LegacyPlace, directory: Path, steps: tuple[str, ...] | No
             kills += await run.pursue_some(steps, "cut_over", "roll_back")
         assert kills >= 8
         assert not [each["errors"] for each in said if each["errors"]]
-        await lapse()
+        await place.lapse()
         async with place.mover() as mover:
             await mover.run()
             assert (await mover.verify()).clean

@@ -15,7 +15,7 @@ from holdfast.move.state import MoveRefused
 from holdfast.move.status import StatusReader
 from holdfast.opening import open_store
 from tests.cli.command import run
-from tests.move.bench import Place, lapse
+from tests.move.bench import Place
 from tests.move.test_files import copied, restored
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
@@ -59,7 +59,7 @@ async def stopped_at(place: Place, at: str) -> None:
         with pytest.raises(Stopped):
             await there_and_back()
         mover._token = None
-    await lapse()
+    await place.lapse()
 
 
 async def test_a_lost_file_is_not_made_anew(place: Place) -> None:
