@@ -74,7 +74,7 @@ def abort(
     Example: holdfast move abort --yes
     """
     stores = Stores(sqlite, postgres)
-    if asyncio.run(_is_from_before(stores)):
+    if interruptible(_is_from_before(stores)):
         _abort_restored(stores, dry_run=dry_run, yes=yes, as_json=as_json)
         return
 
