@@ -47,32 +47,29 @@ async def move(tmp_path: Path, migrated_database: MigratedDatabases) -> Program:
     return Program(folder, path, migrated_database(None))
 
 
-def test_ctrl_c_while_the_program_is_loaded_shows_no_traceback(tmp_path: Path) -> None:
-    """CLI: whoever changes his mind at once is told that it stopped, with exit code 1, and not where in Python."""
-    ran = subprocess.run(
-        [sys.executable, "-c", SLOW, "move", "status"],
-        cwd=tmp_path,
+def python(folder: Path, code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run some Python that runs the program."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
         env=environment(),
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
+
+
+def test_ctrl_c_while_the_program_is_loaded_shows_no_traceback(tmp_path: Path) -> None:
+    """CLI: whoever changes his mind at once is told that it stopped, with exit code 1, and not where in Python."""
+    ran = python(tmp_path, SLOW, "move", "status")
     assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "holdfast: stopped\n")
 
 
 def test_ctrl_c_after_all_is_said_changes_no_exit_code(tmp_path: Path) -> None:
     """CLI: a command that is stopped while Python takes itself apart has ended as it said."""
     late = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
-    ran = subprocess.run(
-        [sys.executable, "-c", f"{late}; from holdfast.cli.main import main; main()", "--version"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    ran = python(tmp_path, f"{late}; from holdfast.cli.main import main; main()", "--version")
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
