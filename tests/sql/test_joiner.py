@@ -453,3 +453,19 @@ async def test_a_resting_call_has_its_deadline_and_closing_waits_for_it() -> Non
     await made.close()
     assert type(task.exception()) is StoreUnavailable
     assert sender.batches == [[1]]
+
+
+async def test_shortly_before_its_deadline_a_call_that_met_a_lock_is_not_sent_again() -> None:
+    """F-05: an attempt whose answer may come too late would make unknown what is certainly not done."""
+    sent: list[list[int]] = []
+
+    async def locked(_: int, batch: Batch[int, str]) -> Sequence[str | Exception]:
+        sent.append(batch.begin())
+        return [NotDone(Kind.RETRY, Refusal("55P03"))]
+
+    # It rests for at least half of the last tenth of a second in which nothing is sent.
+    made: Joiner[int, int, str] = Joiner(locked, [0], where="the fake", deadline=0.14, repeatable=True)
+    with pytest.raises(StoreUnavailable, match="another transaction keeps a row"):
+        await made.call(1)
+    assert sent == [[1]]
+    await made.close()

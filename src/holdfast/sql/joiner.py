@@ -24,6 +24,9 @@ Lane = TypeVar("Lane")
 
 _ONE_IS_BAD = (Kind.INPUT, Kind.DEFECT)
 _REST_SECONDS = 0.1
+# With less time left a call that met a lock is not sent again: refused now it is certainly not done, whereas at its
+# deadline the answer of another attempt may be on its way.
+_LAST_ATTEMPT_SECONDS = 0.1
 # Up to here one commit for all is worth more than work side by side.
 _NOT_WORTH_SHARING = 16
 
@@ -274,8 +277,10 @@ class Joiner(Generic[Lane, Item, Answer]):
         asyncio.get_running_loop().call_later(rest, self._rested, call)
 
     def _rested(self, call: "_Call[Item, Answer]") -> None:
-        del self._resting[call]
-        if not call.answer.done():
+        failure = self._resting.pop(call)
+        if call.deadline - asyncio.get_running_loop().time() < _LAST_ATTEMPT_SECONDS:
+            self._fail([call], partial(to_raise, failure, self._where))
+        elif not call.answer.done():
             self._queue.appendleft(call)
             if self._free:
                 self._start(self._free.pop())
