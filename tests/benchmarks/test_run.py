@@ -51,8 +51,8 @@ def test_a_quick_run_prints_a_table_and_writes_a_file(postgres_database: Databas
 def test_a_quick_run_of_the_bars_about_many_rows(postgres_database: DatabaseFactory, tmp_path: Path) -> None:
     """B9 and B12: active sessions among many, and a sweep beside them; the file says how much log was written."""
     _, result = quick_run(postgres_database(), tmp_path, "--bars", "B9", "B12")
-    assert set(result["bars"]) == {"B9", "B12 p99", "B12 rate", "B12 time"}
-    assert set(result["rows"]["log_bytes_a_validate"]) == {"few", "many", "uniform"}
+    assert set(result["bars"]) == {"B9 newest", "B9 spread", "B12 p99", "B12 rate", "B12 time"}
+    assert set(result["rows"]["log_bytes_a_validate"]) == {"few", "newest", "spread", "uniform"}
     assert all(each > 0 for (each,) in result["rows"]["log_bytes_a_validate"].values())
     assert result["sweep"]["deleted"] == 2_000
 
