@@ -12,6 +12,7 @@ from holdfast import OutcomeUnknown, SessionManager, StoreOptions, StoreUnavaila
 from holdfast.sessions.tokens import digest_of_new
 from holdfast.sql.postgresql import PostgresqlStore
 from tests.support.polling import eventually
+from tests.support.stopwatch import Stopwatch
 
 Answer = TypeVar("Answer")
 
@@ -19,7 +20,7 @@ DEADLINE = 1.5
 """Seconds that one call may take in these tests."""
 
 SLACK = 0.5
-"""Seconds past its deadline after which a call counts as hanging, on a machine that has other work."""
+"""Seconds past its deadline after which a call counts as hanging; they are seconds of a `Stopwatch`."""
 
 
 def options(**changes: Any) -> StoreOptions:
@@ -150,8 +151,7 @@ class Timed:
 
     async def call(self, call: Awaitable[Answer]) -> Answer | None:
         """The answer of a call, or `None` for a failure of the kinds that a store may raise."""
-        clock = asyncio.get_running_loop().time
-        begun = clock()
+        watch = Stopwatch()
         try:
             answer = await call
         except OutcomeUnknown as error:
@@ -166,7 +166,7 @@ class Timed:
             self.answers += 1
             return answer
         finally:
-            self.longest = max(self.longest, clock() - begun)
+            self.longest = max(self.longest, watch.seconds)
 
 
 async def serves(manager: SessionManager) -> bool:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from holdfast import OutcomeUnknown, SessionManager, StoreUnavailable
 from tests.faults.bench import Truth
 from tests.support.polling import eventually
+from tests.support.stopwatch import Stopwatch
 
 Answer = TypeVar("Answer")
 
@@ -92,20 +93,19 @@ class Load:
                     self.validated[token] += 1
 
     async def _timed(self, call: Awaitable[Answer]) -> "Answer | type[StoreUnavailable]":
-        clock = asyncio.get_running_loop().time
-        begun = clock()
+        watch = Stopwatch()
         try:
             answer = await call
         except StoreUnavailable as error:
             self.failures[type(error).__name__] += 1
             self.texts[str(error).partition(" at ")[2].partition(" ")[2] or str(error)] += 1
-            self.last_failure = clock()
+            self.last_failure = asyncio.get_running_loop().time()
             return OutcomeUnknown if isinstance(error, OutcomeUnknown) else StoreUnavailable
         else:
             self.answered += 1
             return answer
         finally:
-            self.longest = max(self.longest, clock() - begun)
+            self.longest = max(self.longest, watch.seconds)
 
     async def agrees(self, facts: Truth) -> None:
         """Compare with the database."""
