@@ -1,14 +1,17 @@
 """What the two databases say differently, as functions of SQL that each renders in its own way."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Boolean, Text
+from sqlalchemy import Boolean, Double, Text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from holdfast.sql.tables import Instant
+
+SQLITE_CLOCK: Final = "(CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER) * 1000)"
+"""Microseconds since 1970, in steps of a millisecond."""
 
 
 class clock(FunctionElement[datetime]):  # noqa: N801 - it is read as a function of SQL
@@ -22,31 +25,11 @@ class clock(FunctionElement[datetime]):  # noqa: N801 - it is read as a function
     inherit_cache = True
 
 
-@compiles(clock, "postgresql")
-def _clock_postgresql(element: clock, compiler: SQLCompiler, **_: Any) -> str:
-    return "clock_timestamp()"
-
-
-@compiles(clock, "sqlite")
-def _clock_sqlite(element: clock, compiler: SQLCompiler, **_: Any) -> str:
-    return "(CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER) * 1000)"
-
-
 class statement_clock(FunctionElement[datetime]):  # noqa: N801 - it is read as a function of SQL
     """The database's clock when the statement began: never later than `clock`, and usable to search an index."""
 
     type = Instant()
     inherit_cache = True
-
-
-@compiles(statement_clock, "postgresql")
-def _statement_clock_postgresql(element: statement_clock, compiler: SQLCompiler, **_: Any) -> str:
-    return "statement_timestamp()"
-
-
-@compiles(statement_clock, "sqlite")
-def _statement_clock_sqlite(element: statement_clock, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.process(clock(), **options)
 
 
 class later_of(FunctionElement[datetime]):  # noqa: N801 - it is read as a function of SQL
@@ -87,18 +70,6 @@ class among(FunctionElement[bool]):  # noqa: N801 - it is read as a function of 
     inherit_cache = True
 
 
-@compiles(among, "postgresql")
-def _among_postgresql(element: among, compiler: SQLCompiler, **options: Any) -> str:
-    one, few = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{one} = ANY (ARRAY{few})"
-
-
-@compiles(among, "sqlite")
-def _among_sqlite(element: among, compiler: SQLCompiler, **options: Any) -> str:
-    one, few = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{one} IN {few}"
-
-
 class one_of(FunctionElement[bool]):  # noqa: N801 - it is read as a function of SQL
     """Whether an id is one of the `Ids` in a single parameter."""
 
@@ -106,29 +77,39 @@ class one_of(FunctionElement[bool]):  # noqa: N801 - it is read as a function of
     inherit_cache = True
 
 
-@compiles(one_of, "postgresql")
-def _one_of_postgresql(element: one_of, compiler: SQLCompiler, **options: Any) -> str:
-    one, ids = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{one} = ANY ({ids})"
+class hour_of(FunctionElement[datetime]):  # noqa: N801 - it is read as a function of SQL
+    """When the hour of an instant began, in UTC."""
+
+    type = Instant()
+    inherit_cache = True
 
 
-@compiles(one_of, "sqlite")
-def _one_of_sqlite(element: one_of, compiler: SQLCompiler, **options: Any) -> str:
-    one, ids = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{one} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - compiled clauses, no values
+class seconds_between(FunctionElement[float]):  # noqa: N801 - it is read as a function of SQL
+    """The seconds from the first instant to the second."""
+
+    type = Double()
+    inherit_cache = True
 
 
-def _renders(construct: type, dialect: str, template: str) -> None:
+def _renders(construct: type[FunctionElement[Any]], dialect: str, template: str) -> None:
+    """Let a function be rendered by a template in which `{}` stands for each of its arguments in turn."""
+
     @compiles(construct, dialect)
-    def render(element: Any, compiler: SQLCompiler, **options: Any) -> str:
-        return template.format(compiler.process(element.clauses, **options))
+    def render(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+        return template.format(*(compiler.process(clause, **options) for clause in element.clauses))
 
 
-_renders(later_of, "postgresql", "greatest({})")
-_renders(later_of, "sqlite", "max({})")
-_renders(earlier_of, "postgresql", "least({})")
-_renders(earlier_of, "sqlite", "min({})")
-_renders(json_text, "postgresql", "CAST({} AS text)")
-_renders(json_text, "sqlite", "({})")
-_renders(json_value, "postgresql", "CAST({} AS jsonb)")
-_renders(json_value, "sqlite", "({})")
+for _function, _postgresql, _sqlite in (
+    (clock, "clock_timestamp()", SQLITE_CLOCK),
+    (statement_clock, "statement_timestamp()", SQLITE_CLOCK),
+    (later_of, "greatest({}, {})", "max({}, {})"),
+    (earlier_of, "least({}, {})", "min({}, {})"),
+    (json_text, "CAST({} AS text)", "({})"),
+    (json_value, "CAST({} AS jsonb)", "({})"),
+    (among, "{} = ANY (ARRAY{})", "{} IN {}"),
+    (one_of, "{} = ANY ({})", "{} IN (SELECT value FROM json_each({}))"),
+    (hour_of, "date_trunc('hour', {}, 'UTC')", "({} / 3600000000 * 3600000000)"),
+    (seconds_between, "CAST(extract(epoch FROM {1} - {0}) AS double precision)", "(({1} - {0}) / 1000000.0)"),
+):
+    _renders(_function, "postgresql", _postgresql)
+    _renders(_function, "sqlite", _sqlite)

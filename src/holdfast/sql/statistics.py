@@ -1,12 +1,11 @@
 """The statements behind `sessions stats`: plain aggregates over every kept session. None of them shows a digest."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Double,
     Executable,
     Row,
     Text,
@@ -20,11 +19,9 @@ from sqlalchemy import (
     type_coerce,
     union_all,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
 from holdfast.sessions.statistics import Durations, Hour, Share, Statistics
+from holdfast.sql.functions import hour_of, seconds_between
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import Instant, Span, Tables
 from holdfast.sql.views import DEVICE_KEY
@@ -33,42 +30,6 @@ HOURS: Final = 24 * 366
 """The most hours that may be asked for."""
 TOP: Final = 1000
 """The most users and devices."""
-
-
-class hour_of(FunctionElement[datetime]):  # noqa: N801 - it is read as a function of SQL
-    """When the hour of an instant began, in UTC."""
-
-    type = Instant()
-    inherit_cache = True
-
-
-@compiles(hour_of, "postgresql")
-def _hour_postgresql(element: hour_of, compiler: SQLCompiler, **options: Any) -> str:
-    return f"date_trunc('hour', {compiler.process(element.clauses, **options)}, 'UTC')"
-
-
-@compiles(hour_of, "sqlite")
-def _hour_sqlite(element: hour_of, compiler: SQLCompiler, **options: Any) -> str:
-    return f"({compiler.process(element.clauses, **options)} / 3600000000 * 3600000000)"
-
-
-class seconds_between(FunctionElement[float]):  # noqa: N801 - it is read as a function of SQL
-    """The seconds from the first instant to the second."""
-
-    type = Double()
-    inherit_cache = True
-
-
-@compiles(seconds_between, "postgresql")
-def _seconds_postgresql(element: seconds_between, compiler: SQLCompiler, **options: Any) -> str:
-    start, end = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"CAST(extract(epoch FROM {end} - {start}) AS double precision)"
-
-
-@compiles(seconds_between, "sqlite")
-def _seconds_sqlite(element: seconds_between, compiler: SQLCompiler, **options: Any) -> str:
-    start, end = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"(({end} - {start}) / 1000000.0)"
 
 
 class StatisticsStatements:

@@ -6,6 +6,8 @@ again at its end; the migrations are compared with this file by a test.
 
 from typing import Final
 
+from holdfast.sql.functions import SQLITE_CLOCK
+
 DEVICE_KEY: Final = "device"
 """The key of the metadata that says what a session was made on, where an application keeps that."""
 
@@ -17,8 +19,6 @@ VIEWS: Final = (
     "holdfast_sessions_per_device",
 )
 _REASONS: Final = ("expired", "idle", "revoked", "evicted")
-# As `functions.clock` says it.
-_NOW_SQLITE: Final = "(CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER) * 1000)"
 
 
 def view_statements(schema: str | None) -> dict[str, str]:
@@ -30,7 +30,7 @@ def view_statements(schema: str | None) -> dict[str, str]:
 def _queries(qualified: str) -> dict[str, str]:
     sqlite = not qualified
     sessions = f"{qualified}sessions"
-    now = _NOW_SQLITE if sqlite else "statement_timestamp()"
+    now = SQLITE_CLOCK if sqlite else "statement_timestamp()"
     device = f"json_extract(metadata, '$.{DEVICE_KEY}')" if sqlite else f"metadata ->> '{DEVICE_KEY}'"
     seconds = "(ended_at - created_at) / 1000000.0" if sqlite else "extract(epoch FROM ended_at - created_at)"
     live = f"ended_at IS NULL AND expires_at > {now}"
