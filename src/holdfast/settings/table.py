@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import InvalidArgument
@@ -35,357 +35,278 @@ _DEFAULT_SQLITE_PATH: Final = Path("data/sessions.db")
 _HOURS: Final = 876_600
 _SECONDS: Final = _HOURS * 3600
 
+Default = TypeVar("Default")
 
-def _set_by(name: str, kind: Kind, sentence: str, *, secret: bool = False) -> dict[str, Variable]:
-    return {"variable": Variable(name, kind, sentence, secret)}
+
+def _set_by(name: str, kind: Kind, sentence: str, *, default: Default, secret: bool = False) -> Default:
+    """A setting: the variable that sets it, and what it is without that. Typed as what the dataclass makes of it."""
+    return field(default=default, metadata={"variable": Variable(name, kind, sentence, secret)})
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Settings:
     """The settings of one process, made and checked by `from_environment`."""
 
-    database_url: str | None = field(
+    database_url: str | None = _set_by(
+        "DATABASE_URL", ADDRESS, "The database, in every usual spelling.", default=None, secret=True
+    )
+    sqlite_path: Path | None = _set_by(  # noqa: RUF009 - it makes a field
+        "HOLDFAST_SQLITE_PATH",
+        PATH,
+        "The SQLite file; `data/sessions.db` when nothing names a database. "
+        "With PostgreSQL in `DATABASE_URL` too, a move between the two is followed.",
         default=None,
-        metadata=_set_by("DATABASE_URL", ADDRESS, "The database, in every usual spelling.", secret=True),
     )
-    sqlite_path: Path | None = field(
+    database_type: Literal["sqlite", "postgresql"] | None = _set_by(
+        "SESSION_DB_TYPE",
+        word("sqlite", "postgresql"),
+        "Which store serves when PostgreSQL and a SQLite file are both named and no move has taken place.",
         default=None,
-        metadata=_set_by(
-            "HOLDFAST_SQLITE_PATH",
-            PATH,
-            "The SQLite file; `data/sessions.db` when nothing names a database. "
-            "With PostgreSQL in `DATABASE_URL` too, a move between the two is followed.",
-        ),
     )
-    database_type: Literal["sqlite", "postgresql"] | None = field(
+    schema: str = _set_by(
+        "HOLDFAST_SCHEMA", IDENTIFIER, "The PostgreSQL schema that holds the tables.", default="public"
+    )
+    session_ttl_hours: float = _set_by(
+        "HOLDFAST_SESSION_TTL_HOURS", number(0.001, _HOURS, "hours"), "From creation to the first expiry.", default=24.0
+    )
+    idle_timeout_seconds: float | None = _set_by(
+        "HOLDFAST_IDLE_TIMEOUT_SECONDS",
+        number_or_none(1, _SECONDS, "seconds"),
+        "How long a session stays live without activity; none for no limit.",
         default=None,
-        metadata=_set_by(
-            "SESSION_DB_TYPE",
-            word("sqlite", "postgresql"),
-            "Which store serves when PostgreSQL and a SQLite file are both named and no move has taken place.",
-        ),
     )
-    schema: str = field(
-        default="public",
-        metadata=_set_by("HOLDFAST_SCHEMA", IDENTIFIER, "The PostgreSQL schema that holds the tables."),
-    )
-    session_ttl_hours: float = field(
-        default=24.0,
-        metadata=_set_by(
-            "HOLDFAST_SESSION_TTL_HOURS", number(0.001, _HOURS, "hours"), "From creation to the first expiry."
-        ),
-    )
-    idle_timeout_seconds: float | None = field(
-        default=None,
-        metadata=_set_by(
-            "HOLDFAST_IDLE_TIMEOUT_SECONDS",
-            number_or_none(1, _SECONDS, "seconds"),
-            "How long a session stays live without activity; none for no limit.",
-        ),
-    )
-    max_lifetime_hours: float | None = field(
+    max_lifetime_hours: float | None = _set_by(
+        "HOLDFAST_MAX_LIFETIME_HOURS",
+        number_or_none(0.001, _HOURS, "hours"),
+        "No extension passes creation plus this; none for no cap.",
         default=720.0,
-        metadata=_set_by(
-            "HOLDFAST_MAX_LIFETIME_HOURS",
-            number_or_none(0.001, _HOURS, "hours"),
-            "No extension passes creation plus this; none for no cap.",
-        ),
     )
-    rotation_grace_seconds: float = field(
+    rotation_grace_seconds: float = _set_by(
+        "HOLDFAST_ROTATION_GRACE_SECONDS",
+        number(0, 30, "seconds"),
+        "How long the predecessor of a rotated token still validates, and does nothing else.",
         default=0.0,
-        metadata=_set_by(
-            "HOLDFAST_ROTATION_GRACE_SECONDS",
-            number(0, 30, "seconds"),
-            "How long the predecessor of a rotated token still validates, and does nothing else.",
-        ),
     )
-    retention_seconds: float = field(
+    retention_seconds: float = _set_by(
+        "HOLDFAST_RETENTION_SECONDS",
+        number(0, _SECONDS, "seconds"),
+        "How long an ended session is kept so that its end can be explained.",
         default=3600.0,
-        metadata=_set_by(
-            "HOLDFAST_RETENTION_SECONDS",
-            number(0, _SECONDS, "seconds"),
-            "How long an ended session is kept so that its end can be explained.",
-        ),
     )
-    max_sessions_per_user: int | None = field(
+    max_sessions_per_user: int | None = _set_by(
+        "HOLDFAST_MAX_SESSIONS_PER_USER",
+        whole_or_none(1, MAX_CAP, "sessions"),
+        "How many live sessions a user may have at any instant; none for no cap.",
         default=None,
-        metadata=_set_by(
-            "HOLDFAST_MAX_SESSIONS_PER_USER",
-            whole_or_none(1, MAX_CAP, "sessions"),
-            "How many live sessions a user may have at any instant; none for no cap.",
-        ),
     )
-    at_cap: Literal["refuse", "evict"] = field(
+    at_cap: Literal["refuse", "evict"] = _set_by(
+        "HOLDFAST_AT_CAP",
+        word("refuse", "evict"),
+        "At that cap a new session is refused, or the user's oldest ones are ended to make room.",
         default="refuse",
-        metadata=_set_by(
-            "HOLDFAST_AT_CAP",
-            word("refuse", "evict"),
-            "At that cap a new session is refused, or the user's oldest ones are ended to make room.",
-        ),
     )
-    on_replay: Literal["report", "end"] = field(
+    on_replay: Literal["report", "end"] = _set_by(
+        "HOLDFAST_ON_REPLAY",
+        word("report", "end"),
+        "What follows the use of a token that rotation has replaced: a line in the log, or also the session's end.",
         default="report",
-        metadata=_set_by(
-            "HOLDFAST_ON_REPLAY",
-            word("report", "end"),
-            "What follows the use of a token that rotation has replaced: a line in the log, or also the session's end.",
-        ),
     )
-    sweep_interval_seconds: float | None = field(
+    sweep_interval_seconds: float | None = _set_by(
+        "HOLDFAST_SWEEP_INTERVAL_SECONDS",
+        number_or_none(1, 86_400, "seconds"),
+        "Between two sweeps; none when another process sweeps.",
         default=60.0,
-        metadata=_set_by(
-            "HOLDFAST_SWEEP_INTERVAL_SECONDS",
-            number_or_none(1, 86_400, "seconds"),
-            "Between two sweeps; none when another process sweeps.",
-        ),
     )
-    deadline_seconds: float = field(
+    deadline_seconds: float = _set_by(
+        "HOLDFAST_DEADLINE_SECONDS",
+        number(0.1, 300, "seconds"),
+        "How long one call to the store may take, retries included.",
         default=5.0,
-        metadata=_set_by(
-            "HOLDFAST_DEADLINE_SECONDS",
-            number(0.1, 300, "seconds"),
-            "How long one call to the store may take, retries included.",
-        ),
     )
-    connections: int = field(
+    connections: int = _set_by(
+        "HOLDFAST_CONNECTIONS",
+        whole(1, 1000, "connections"),
+        "PostgreSQL connections besides the nine that joined calls and sockets have for themselves.",
         default=5,
-        metadata=_set_by(
-            "HOLDFAST_CONNECTIONS",
-            whole(1, 1000, "connections"),
-            "PostgreSQL connections besides the nine that joined calls and sockets have for themselves.",
-        ),
     )
-    backup_directory: Path = field(
+    backup_directory: Path = _set_by(  # noqa: RUF009 - it makes a field
+        "HOLDFAST_BACKUP_DIRECTORY",
+        PATH,
+        "Where `holdfast db backup` and `restore` keep backups.",
         default=Path("data/backups"),
-        metadata=_set_by("HOLDFAST_BACKUP_DIRECTORY", PATH, "Where `holdfast db backup` and `restore` keep backups."),
     )
-    auto_upgrade: bool | None = field(
+    auto_upgrade: bool | None = _set_by(
+        "HOLDFAST_AUTO_UPGRADE",
+        FLAG,
+        "Whether opening brings the schema up to date; not set: on SQLite yes, on PostgreSQL no.",
         default=None,
-        metadata=_set_by(
-            "HOLDFAST_AUTO_UPGRADE",
-            FLAG,
-            "Whether opening brings the schema up to date; not set: on SQLite yes, on PostgreSQL no.",
-        ),
     )
-    pooled: bool = field(
+    pooled: bool = _set_by(
+        "HOLDFAST_POOLED", FLAG, "Whether PgBouncer in transaction mode stands before PostgreSQL.", default=False
+    )
+    listen_url: str | None = _set_by(
+        "HOLDFAST_LISTEN_URL",
+        ADDRESS,
+        "Behind a pooler: the same database past it, to hear of other servers' ends at once; else by asking.",
+        default=None,
+        secret=True,
+    )
+    strict_sqlite: bool = _set_by(
+        "HOLDFAST_STRICT_SQLITE",
+        FLAG,
+        "Refuse a SQLite library that has the WAL-reset race instead of warning about it.",
         default=False,
-        metadata=_set_by("HOLDFAST_POOLED", FLAG, "Whether PgBouncer in transaction mode stands before PostgreSQL."),
     )
-    listen_url: str | None = field(
+    legacy_tz: str | None = _set_by(
+        "HOLDFAST_LEGACY_TZ",
+        ZONE,
+        "In whose local times an application's own table is written; not set: this machine's.",
         default=None,
-        metadata=_set_by(
-            "HOLDFAST_LISTEN_URL",
-            ADDRESS,
-            "Behind a pooler: the same database past it, to hear of other servers' ends at once; else by asking.",
-            secret=True,
-        ),
     )
-    strict_sqlite: bool = field(
-        default=False,
-        metadata=_set_by(
-            "HOLDFAST_STRICT_SQLITE",
-            FLAG,
-            "Refuse a SQLite library that has the WAL-reset race instead of warning about it.",
-        ),
-    )
-    legacy_tz: str | None = field(
-        default=None,
-        metadata=_set_by(
-            "HOLDFAST_LEGACY_TZ",
-            ZONE,
-            "In whose local times an application's own table is written; not set: this machine's.",
-        ),
-    )
-    host: str = field(
+    host: str = _set_by(
+        "HOLDFAST_HOST",
+        HOST,
+        "Where the server listens; beyond loopback only with both credentials set.",
         default="127.0.0.1",
-        metadata=_set_by(
-            "HOLDFAST_HOST", HOST, "Where the server listens; beyond loopback only with both credentials set."
-        ),
     )
-    port: int = field(
-        default=8000,
-        metadata=_set_by("HOLDFAST_PORT", whole(0, 65_535, "a port"), "The port it listens on; 0 takes a free one."),
+    port: int = _set_by(
+        "HOLDFAST_PORT", whole(0, 65_535, "a port"), "The port it listens on; 0 takes a free one.", default=8000
     )
-    application_credentials: tuple[str, ...] = field(
-        default=(),
-        metadata=_set_by("HOLDFAST_APP_TOKEN", CREDENTIALS, "The application's credential.", secret=True),
+    application_credentials: tuple[str, ...] = _set_by(
+        "HOLDFAST_APP_TOKEN", CREDENTIALS, "The application's credential.", default=(), secret=True
     )
-    operator_credentials: tuple[str, ...] = field(
-        default=(),
-        metadata=_set_by("HOLDFAST_ADMIN_TOKEN", CREDENTIALS, "The operator's credential.", secret=True),
+    operator_credentials: tuple[str, ...] = _set_by(
+        "HOLDFAST_ADMIN_TOKEN", CREDENTIALS, "The operator's credential.", default=(), secret=True
     )
-    allow_anonymous: bool = field(
-        default=False,
-        metadata=_set_by("HOLDFAST_ALLOW_ANONYMOUS", FLAG, "Whether anyone may create a session without a user."),
+    allow_anonymous: bool = _set_by(
+        "HOLDFAST_ALLOW_ANONYMOUS", FLAG, "Whether anyone may create a session without a user.", default=False
     )
-    anonymous_per_minute: int = field(
+    anonymous_per_minute: int = _set_by(
+        "HOLDFAST_ANONYMOUS_PER_MINUTE",
+        whole(1, 100_000, "sessions"),
+        "Anonymous sessions that one client address may create in a minute.",
         default=10,
-        metadata=_set_by(
-            "HOLDFAST_ANONYMOUS_PER_MINUTE",
-            whole(1, 100_000, "sessions"),
-            "Anonymous sessions that one client address may create in a minute.",
-        ),
     )
-    anonymous_total_per_minute: int = field(
+    anonymous_total_per_minute: int = _set_by(
+        "HOLDFAST_ANONYMOUS_TOTAL_PER_MINUTE",
+        whole(1, 1_000_000, "sessions"),
+        "Anonymous sessions that all clients of this process together may create in a minute.",
         default=600,
-        metadata=_set_by(
-            "HOLDFAST_ANONYMOUS_TOTAL_PER_MINUTE",
-            whole(1, 1_000_000, "sessions"),
-            "Anonymous sessions that all clients of this process together may create in a minute.",
-        ),
     )
-    allow_extend: bool = field(
-        default=False,
-        metadata=_set_by("HOLDFAST_ALLOW_EXTEND", FLAG, "Whether a session's own token may extend it."),
+    allow_extend: bool = _set_by(
+        "HOLDFAST_ALLOW_EXTEND", FLAG, "Whether a session's own token may extend it.", default=False
     )
-    allow_metadata: bool = field(
-        default=False,
-        metadata=_set_by("HOLDFAST_ALLOW_METADATA", FLAG, "Whether a session's own token may change its metadata."),
+    allow_metadata: bool = _set_by(
+        "HOLDFAST_ALLOW_METADATA", FLAG, "Whether a session's own token may change its metadata.", default=False
     )
-    cookie_name: str | None = field(
+    cookie_name: str | None = _set_by(
+        "HOLDFAST_COOKIE_NAME",
+        COOKIE_NAME,
+        "The session cookie's name; unless it is set, `__Host-session`, or `session-insecure-dev` over plain HTTP.",
         default=None,
-        metadata=_set_by(
-            "HOLDFAST_COOKIE_NAME",
-            COOKIE_NAME,
-            "The session cookie's name; unless it is set, `__Host-session`, or `session-insecure-dev` over plain HTTP.",
-        ),
     )
-    cookie_same_site: Literal["lax", "strict"] = field(
+    cookie_same_site: Literal["lax", "strict"] = _set_by(
+        "HOLDFAST_COOKIE_SAME_SITE",
+        word("lax", "strict"),
+        "Whether a link from another site arrives with the session cookie (lax) or without (strict).",
         default="lax",
-        metadata=_set_by(
-            "HOLDFAST_COOKIE_SAME_SITE",
-            word("lax", "strict"),
-            "Whether a link from another site arrives with the session cookie (lax) or without (strict).",
-        ),
     )
-    cookie_insecure: bool = field(
+    cookie_insecure: bool = _set_by(
+        "HOLDFAST_COOKIE_INSECURE",
+        FLAG,
+        "Whether the session cookie may travel over plain HTTP. For development on one machine.",
         default=False,
-        metadata=_set_by(
-            "HOLDFAST_COOKIE_INSECURE",
-            FLAG,
-            "Whether the session cookie may travel over plain HTTP. For development on one machine.",
-        ),
     )
-    allowed_origins: tuple[str, ...] = field(
+    allowed_origins: tuple[str, ...] = _set_by(
+        "HOLDFAST_ALLOWED_ORIGINS",
+        ORIGINS,
+        "Whose pages may act with the session cookie, spelled as browsers send it in Origin.",
         default=(),
-        metadata=_set_by(
-            "HOLDFAST_ALLOWED_ORIGINS",
-            ORIGINS,
-            "Whose pages may act with the session cookie, spelled as browsers send it in Origin.",
-        ),
     )
-    max_body_bytes: int = field(
-        default=65_536,
-        metadata=_set_by("HOLDFAST_MAX_BODY_BYTES", whole(1024, 16_777_216, "bytes"), "The largest request body."),
+    max_body_bytes: int = _set_by(
+        "HOLDFAST_MAX_BODY_BYTES", whole(1024, 16_777_216, "bytes"), "The largest request body.", default=65_536
     )
-    allow_token_in_url: bool = field(
+    allow_token_in_url: bool = _set_by(
+        "HOLDFAST_ALLOW_TOKEN_IN_URL",
+        FLAG,
+        "Whether `/ws/<token>` opens a socket, as legacy clients write it; proxies log such addresses.",
         default=False,
-        metadata=_set_by(
-            "HOLDFAST_ALLOW_TOKEN_IN_URL",
-            FLAG,
-            "Whether `/ws/<token>` opens a socket, as legacy clients write it; proxies log such addresses.",
-        ),
     )
-    max_message_bytes: int = field(
+    max_message_bytes: int = _set_by(
+        "HOLDFAST_MAX_MESSAGE_BYTES",
+        whole(1, 16_777_216, "bytes"),
+        "The largest message from a socket's client.",
         default=65_536,
-        metadata=_set_by(
-            "HOLDFAST_MAX_MESSAGE_BYTES", whole(1, 16_777_216, "bytes"), "The largest message from a socket's client."
-        ),
     )
-    messages_per_second: float = field(
+    messages_per_second: float = _set_by(
+        "HOLDFAST_MESSAGES_PER_SECOND",
+        number(0.1, 100_000, "messages"),
+        "How many messages a socket's client may send on average; five times as many at once.",
         default=20.0,
-        metadata=_set_by(
-            "HOLDFAST_MESSAGES_PER_SECOND",
-            number(0.1, 100_000, "messages"),
-            "How many messages a socket's client may send on average; five times as many at once.",
-        ),
     )
-    validate_every_seconds: float = field(
+    validate_every_seconds: float = _set_by(
+        "HOLDFAST_VALIDATE_EVERY_SECONDS",
+        number(0, 3600, "seconds"),
+        "How long one validate of a socket's messages suffices; 0 validates every message.",
         default=0.0,
-        metadata=_set_by(
-            "HOLDFAST_VALIDATE_EVERY_SECONDS",
-            number(0, 3600, "seconds"),
-            "How long one validate of a socket's messages suffices; 0 validates every message.",
-        ),
     )
-    sockets_per_session: int = field(
+    sockets_per_session: int = _set_by(
+        "HOLDFAST_SOCKETS_PER_SESSION",
+        whole(1, 1_000_000, "sockets"),
+        "Sockets of one session in this process.",
         default=20,
-        metadata=_set_by(
-            "HOLDFAST_SOCKETS_PER_SESSION", whole(1, 1_000_000, "sockets"), "Sockets of one session in this process."
-        ),
     )
-    sockets_per_user: int = field(
-        default=100,
-        metadata=_set_by(
-            "HOLDFAST_SOCKETS_PER_USER", whole(1, 1_000_000, "sockets"), "Sockets of one user in this process."
-        ),
+    sockets_per_user: int = _set_by(
+        "HOLDFAST_SOCKETS_PER_USER", whole(1, 1_000_000, "sockets"), "Sockets of one user in this process.", default=100
     )
-    max_sockets: int = field(
+    max_sockets: int = _set_by(
+        "HOLDFAST_MAX_SOCKETS",
+        whole(1, 1_000_000, "sockets"),
+        "Sockets of this process; fewer when the limit on open files leaves room for fewer.",
         default=20_000,
-        metadata=_set_by(
-            "HOLDFAST_MAX_SOCKETS",
-            whole(1, 1_000_000, "sockets"),
-            "Sockets of this process; fewer when the limit on open files leaves room for fewer.",
-        ),
     )
-    max_connections: int = field(
+    max_connections: int = _set_by(
+        "HOLDFAST_MAX_CONNECTIONS",
+        whole(1, 1_000_000, "connections"),
+        "Connections at once, not counting sockets, before the server answers 503.",
         default=20_000,
-        metadata=_set_by(
-            "HOLDFAST_MAX_CONNECTIONS",
-            whole(1, 1_000_000, "connections"),
-            "Connections at once, not counting sockets, before the server answers 503.",
-        ),
     )
-    trusted_proxies: tuple[Network, ...] = field(
+    trusted_proxies: tuple[Network, ...] = _set_by(
+        "HOLDFAST_TRUSTED_PROXIES",
+        NETWORKS,
+        "Proxies whose X-Forwarded-For is believed; from anyone else it has no effect.",
         default=(),
-        metadata=_set_by(
-            "HOLDFAST_TRUSTED_PROXIES",
-            NETWORKS,
-            "Proxies whose X-Forwarded-For is believed; from anyone else it has no effect.",
-        ),
     )
-    json_logs: bool = field(
-        default=False, metadata=_set_by("HOLDFAST_JSON_LOGS", FLAG, "Whether log lines are JSON objects.")
-    )
-    count_every_seconds: float | None = field(
+    json_logs: bool = _set_by("HOLDFAST_JSON_LOGS", FLAG, "Whether log lines are JSON objects.", default=False)
+    count_every_seconds: float | None = _set_by(
+        "HOLDFAST_COUNT_EVERY_SECONDS",
+        number_or_none(1, 86_400, "seconds"),
+        "Between two counts of the live sessions for `/metrics`; none leaves that number out.",
         default=60.0,
-        metadata=_set_by(
-            "HOLDFAST_COUNT_EVERY_SECONDS",
-            number_or_none(1, 86_400, "seconds"),
-            "Between two counts of the live sessions for `/metrics`; none leaves that number out.",
-        ),
     )
-    log_level: str = field(
+    log_level: str = _set_by(
+        "HOLDFAST_LOG_LEVEL",
+        word("debug", "info", "warning", "error"),
+        "The least important line to log.",
         default="info",
-        metadata=_set_by(
-            "HOLDFAST_LOG_LEVEL",
-            word("debug", "info", "warning", "error"),
-            "The least important line to log.",
-        ),
     )
-    graceful_seconds: int = field(
+    graceful_seconds: int = _set_by(
+        "HOLDFAST_GRACEFUL_SECONDS",
+        whole(1, 3600, "seconds"),
+        "How long a stopping server waits for requests that are under way.",
         default=20,
-        metadata=_set_by(
-            "HOLDFAST_GRACEFUL_SECONDS",
-            whole(1, 3600, "seconds"),
-            "How long a stopping server waits for requests that are under way.",
-        ),
     )
-    drain_delay_seconds: float = field(
+    drain_delay_seconds: float = _set_by(
+        "HOLDFAST_DRAIN_DELAY_SECONDS",
+        number(0, 3600, "seconds"),
+        "How long a stopping server goes on serving while it is not ready, so that balancers notice.",
         default=0.0,
-        metadata=_set_by(
-            "HOLDFAST_DRAIN_DELAY_SECONDS",
-            number(0, 3600, "seconds"),
-            "How long a stopping server goes on serving while it is not ready, so that balancers notice.",
-        ),
     )
-    drain_seconds: float = field(
+    drain_seconds: float = _set_by(
+        "HOLDFAST_DRAIN_SECONDS",
+        number(0, 3600, "seconds"),
+        "Over how long a stopping server closes its sockets, in random order.",
         default=5.0,
-        metadata=_set_by(
-            "HOLDFAST_DRAIN_SECONDS",
-            number(0, 3600, "seconds"),
-            "Over how long a stopping server closes its sockets, in random order.",
-        ),
     )
 
     @classmethod
