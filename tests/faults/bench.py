@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, TypeVar
 
 import asyncpg
@@ -143,7 +144,7 @@ async def settled(manager: SessionManager, database: Truth | None = None) -> Non
 class Timed:
     """How long the calls of a test took, and how they ended."""
 
-    longest: float = 0.0
+    took: list[float] = field(default_factory=list)
     answers: int = 0
     refused: int = 0
     unknown: int = 0
@@ -166,7 +167,17 @@ class Timed:
             self.answers += 1
             return answer
         finally:
-            self.longest = max(self.longest, watch.seconds)
+            self.took.append(watch.seconds)
+
+    @property
+    def longest(self) -> float:
+        """The seconds of the call that took longest."""
+        return max(self.took, default=0.0)
+
+    @property
+    def usual(self) -> float:
+        """The seconds that half of the calls took at most: what one stall of a machine or a disk does not change."""
+        return median(self.took)
 
 
 async def serves(manager: SessionManager) -> bool:

@@ -63,7 +63,7 @@ async def test_a_closed_fence_refuses_every_write_and_no_read(database: str, fac
 
 async def test_the_fence_closes_under_load(database: str, facts: Truth) -> None:
     """Fence, promise 5: writes on their way are made whole or refused; the count is what was acknowledged."""
-    async with opened(database, deadline=5.0) as manager:
+    async with opened(database, deadline=30.0) as manager:
         new = await manager.create_session("u1")
         acknowledged = refused = unknown = 0
 

@@ -13,6 +13,7 @@ from tests.support.admin import with_place
 from tests.support.polling import eventually
 from tests.support.ports import LOOPBACK
 from tests.support.proxy import Direction, FaultProxy
+from tests.support.stopwatch import Stopwatch
 
 
 async def test_silence_ends_every_call_by_its_deadline(database: str, network: FaultProxy, facts: Truth) -> None:
@@ -62,10 +63,9 @@ async def test_closing_while_the_network_is_silent_ends_soon(database: str, netw
             calls.append(asyncio.create_task(manager.extend_session(new.token, 25)))
         calls[0].cancel()
         await asyncio.sleep(0)
-        clock = asyncio.get_running_loop().time
-        begun = clock()
+        watch = Stopwatch()
         await manager.close()
-        took = clock() - begun
+        took = watch.seconds
         await asyncio.wait(calls)
         for call in calls[1:]:
             with pytest.raises(StoreUnavailable):
@@ -81,10 +81,9 @@ async def test_closing_an_idle_store_while_the_network_is_silent(database: str, 
         new = await manager.create_session()
         await manager.validate_session(new.token)
         network.hold()
-        clock = asyncio.get_running_loop().time
-        begun = clock()
+        watch = Stopwatch()
         await manager.close()
-        assert clock() - begun < 1.0 + SLACK
+        assert watch.seconds < 1.0 + SLACK
 
 
 async def test_cancelled_callers_leave_nothing_that_tries_for_ever(database: str, network: FaultProxy) -> None:
@@ -118,7 +117,8 @@ async def test_cancelled_callers_leave_nothing_that_tries_for_ever(database: str
 async def test_resets_at_random_bytes(direction: Direction, database: str, network: FaultProxy, facts: Truth) -> None:
     """F-07, I-1, I-2, promise 5: a reset after any number of bytes, in the middle of a message or not."""
     chance = random.Random(7)
-    async with opened(network.address(database)) as manager:
+    # Sixty connections are made anew meanwhile: on a busy machine that takes a call longer than the usual deadline.
+    async with opened(network.address(database), deadline=10.0) as manager:
         load = Load(manager)
         await load.prepare()
         async with load.running(callers=5):
@@ -127,7 +127,7 @@ async def test_resets_at_random_bytes(direction: Direction, database: str, netwo
                 await eventually(lambda: direction not in network.conditions.budget, what="the reset")
         await load.agrees(facts)
         await settled(manager, facts)
-        assert load.longest < DEADLINE + SLACK
+        assert load.longest < 10.0 + SLACK
         assert set(load.failures) <= {"OutcomeUnknown"}, load.texts
 
 
@@ -189,13 +189,12 @@ async def test_a_silent_first_host_does_not_hide_the_second(database: str, netwo
     address = with_place(database, LOOPBACK, network.port).replace(
         f":{network.port}/", f":{network.port},{LOOPBACK}:{port}/"
     )
-    clock = asyncio.get_running_loop().time
-    begun = clock()
+    watch = Stopwatch()
     async with opened(address) as manager:
         new = await manager.create_session()
-        assert clock() - begun < 2 * DEADLINE
-        begun = clock()
+        assert watch.seconds < 2 * DEADLINE
+        watch = Stopwatch()
         await asyncio.gather(*(manager.get_session(new.token) for _ in range(10)))
-        assert clock() - begun < DEADLINE / 2, "the host that served is asked first"
+        assert watch.seconds < DEADLINE / 2, "the host that served is asked first"
         assert len(store_of(manager)._lanes) == 6
         await settled(manager, facts)

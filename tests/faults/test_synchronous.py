@@ -18,6 +18,7 @@ from tests.faults.bench import SLACK, Truth, opened, options, settled, truth
 from tests.faults.conftest import BrokenDatabases
 from tests.support.polling import eventually
 from tests.support.postgres import PostgresCluster
+from tests.support.stopwatch import Stopwatch
 
 _DEADLINE = 3.0
 """Long enough for a repeat, after the driver gave up waiting for the first commit, to be answered before it passes."""
@@ -154,11 +155,10 @@ async def test_nothing_is_acknowledged_that_the_standby_never_got(breakable: Bro
         async with truth(address) as facts:
             prepared = [await _prepared(manager, facts, operation) for operation in _OPERATIONS]
             await asyncio.to_thread(standby.kill)
-            clock = asyncio.get_running_loop().time
-            begun = clock()
+            watch = Stopwatch()
             calls = [operation(given) for operation, given in zip(_OPERATIONS, prepared, strict=True)]
             answers = await asyncio.gather(*calls, return_exceptions=True)
-            assert clock() - begun < _DEADLINE + SLACK
+            assert watch.seconds < _DEADLINE + SLACK
             ends = {operation.__name__: answer for operation, answer in zip(_OPERATIONS, answers, strict=True)}
             assert {name: end for name, end in ends.items() if not isinstance(end, OutcomeUnknown)} == {}
             # They did happen here, so a repeat could have been fooled.
