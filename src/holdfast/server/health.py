@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from holdfast.sessions.background import Background
 from holdfast.sessions.errors import AuthorityMoved, StoreRefused, StoreUnavailable
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.store import MovableStore
@@ -48,7 +49,7 @@ class Readiness:
         self._reason: Reason = "starting"
         self._fit = False
         self._first_look = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._looking = Background(self._run, "holdfast-readiness")
         self._refusal: StoreRefused | None = None
         self.move: Callable[[], dict[str, Any]] | None = None
         """Says how a move stands, where this process has the two stores of one."""
@@ -79,7 +80,7 @@ class Readiness:
 
         Raises `StoreRefused` when the store must not be used and nobody set `on_refused`.
         """
-        self._task = asyncio.create_task(self._run(), name="holdfast-readiness")
+        self._looking.start()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._first_look.wait(), _FIRST_LOOK)
         if self._refusal is not None and self.on_refused is None:
@@ -89,10 +90,7 @@ class Readiness:
     async def stop(self) -> None:
         """Not ready from now on. Safe to repeat."""
         self._reason = "stopping"
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._looking.stop()
 
     async def look(self) -> None:
         """Ask once. Never raises, but when it is cancelled."""

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
+
+from holdfast.sessions.background import Background
 
 _EVERY: Final = 0.5
 
@@ -14,19 +15,15 @@ class LoopLag:
     def __init__(self, observe: Callable[[float], None]) -> None:
         """`observe` is called twice a second, with seconds."""
         self._observe = observe
-        self._task: asyncio.Task[None] | None = None
+        self._looking = Background(self._run, "holdfast-lag")
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._run(), name="holdfast-lag")
+        self._looking.start()
 
     async def stop(self) -> None:
         """End. Safe to repeat."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._looking.stop()
 
     async def _run(self) -> None:
         time = asyncio.get_running_loop().time

@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from holdfast.move.status import PHASES, MoveStatus, StatusReader
+from holdfast.sessions.background import Background
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.timestamps import timestamp
 
@@ -67,7 +67,7 @@ class MoveWatch:
         self._seen_at = -math.inf
         self._counted_at = -math.inf
         self._failure = ""
-        self._task: asyncio.Task[None] | None = None
+        self._looking = Background(self._run, "holdfast-move-watch")
 
     @property
     def serving(self) -> str | None:
@@ -89,15 +89,11 @@ class MoveWatch:
 
     def start(self) -> None:
         """Begin to look in the running loop."""
-        self._task = asyncio.create_task(self._run(), name="holdfast-move-watch")
+        self._looking.start()
 
     async def stop(self) -> None:
         """End. Safe to repeat."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._looking.stop()
         await self._reader.close()
 
     async def look(self) -> None:

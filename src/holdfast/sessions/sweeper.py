@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from holdfast.sessions.background import Background
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.ends import Ends
 from holdfast.sessions.errors import HoldfastError
@@ -94,18 +95,15 @@ class Sweeper:
         """Prepare it; `start` makes it run."""
         self._manager = manager
         self._interval = interval
-        self._task: asyncio.Task[None] | None = None
+        self._sweeping = Background(self._run, "holdfast-sweep")
 
     def start(self) -> None:
         """Begin in the running loop. The first pass comes after a part of the interval."""
-        self._task = asyncio.create_task(self._run(), name="holdfast-sweep")
+        self._sweeping.start()
 
     async def stop(self) -> None:
         """Stop, in the middle of a pass if need be: the next pass of any server goes on. Safe to repeat."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._sweeping.stop()
 
     async def _run(self) -> None:
         wait = self._interval * random.random()  # noqa: S311 - spreads servers out, guards nothing

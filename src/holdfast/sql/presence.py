@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Uuid, bindparam, delet
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
+from holdfast.sessions.background import Background
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sql.failures import Kind, NotDone, kind_of
 from holdfast.sql.functions import clock
@@ -55,21 +56,17 @@ class Presence:
         self._where = where
         self._do = do
         self._noted = False
-        self._task: asyncio.Task[None] | None = None
+        self._noting = Background(self._run, "holdfast-presence")
 
     def start(self) -> None:
         """Begin in the running loop."""
-        self._task = asyncio.create_task(self._run(), name="holdfast-presence")
+        self._noting.start()
 
     async def stop(self) -> None:
         """End, and take the note back if the store lets us. Safe to repeat."""
-        task, self._task = self._task, None
-        if task is None:
-            return
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        if self._noted:
+        await self._noting.stop()
+        noted, self._noted = self._noted, False
+        if noted:
             with suppress(Exception):
                 async with asyncio.timeout(_FIRST_SECONDS):
                     await self._do(self._forget)

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from contextlib import suppress
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from holdfast.sessions.background import Background
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.manager import SessionManager
 
@@ -22,8 +22,9 @@ class ActiveSessions:
     def __init__(self, manager: SessionManager, registry: CollectorRegistry, interval: float | None) -> None:
         """`interval` is in seconds, from one count to the next; `None` never counts."""
         self._manager = manager
-        self._interval = interval
-        self._task: asyncio.Task[None] | None = None
+        self._counting = (
+            None if interval is None else Background(lambda: self._run(interval), "holdfast-active-sessions")
+        )
         self._counted: float | None = None
         gauge = Gauge(
             "holdfast_active_sessions",
@@ -41,16 +42,13 @@ class ActiveSessions:
 
     def start(self) -> None:
         """Begin to count in the running loop."""
-        if self._interval is not None:
-            self._task = asyncio.create_task(self._run(self._interval), name="holdfast-active-sessions")
+        if self._counting is not None:
+            self._counting.start()
 
     async def stop(self) -> None:
         """End. Safe to repeat."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        if self._counting is not None:
+            await self._counting.stop()
 
     async def count(self) -> bool:
         """Ask the store once; whether it answered."""
