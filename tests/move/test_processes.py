@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import SessionManager, StoreOptions, TwoStores
+from holdfast import AuthorityMoved, SessionManager, StoreOptions, TwoStores
+from holdfast.move.obstacles import obstacles
 from holdfast.move.processes import ProcessSeen, processes_seen
 from holdfast.move.state import MoveRefused
+from tests.cli.moving import Program
 from tests.legacy.old_application import legacy_file
 from tests.move.bench import Place
 from tests.sockets.server import running
@@ -87,6 +89,39 @@ async def test_a_process_that_does_not_reach_the_other_store_is_an_obstacle(plac
     assert (mine.configured, mine.can_follow) == (True, False)
     assert mine.obstacle is not None
     assert "does not reach PostgreSQL" in mine.obstacle
+
+
+async def test_a_process_on_postgresql_alone_is_in_the_way_of_a_roll_back_only(place: Place, tmp_path: Path) -> None:
+    """Registry: one that was open before the move serves from the cut-over on; the roll-back names it and refuses."""
+    tokens = await place.fill(3)
+    move = Program(tmp_path, place.path, place.address)
+    async with SessionManager(place.address, sweep_interval=None) as manager:
+        await eventually(lambda: _some(seen(place)), what="this process is seen")
+        await move("start", "--no-backup")
+        with pytest.raises(AuthorityMoved):
+            await manager.create_session("u1")
+        assert "serves from the cut-over on" in (await move.json("status"))["obstacles"][0]
+        await move("cutover", "--no-backup")
+        assert f"process {os.getpid()}" in move.said
+        assert "before a roll-back" in move.said
+        assert await manager.validate_session(tokens[0]) is not None
+        assert await manager.create_session("u1")
+        await move("rollback", "--no-backup", code=4)
+        assert f"process {os.getpid()}" in move.said
+        assert "knows only PostgreSQL; name both stores to it" in move.said
+        assert (await move.status())["authority"] == "postgresql"
+    await move("rollback", "--no-backup")
+
+
+async def test_a_process_that_may_not_know_old_tokens_stops_the_cut_over(place: Place) -> None:
+    """Registry: whether there are tokens of another form a store looks for when it is opened: it may be too early."""
+    await place.fill(1)
+    place.in_sqlite("UPDATE sessions SET clear_token = 1")
+    async with SessionManager(place.address, sweep_interval=None):
+        await eventually(lambda: _some(seen(place)), what="this process is seen")
+        found = await obstacles("postgresql", place.path, place.address, StoreOptions())
+    assert found.notes == []
+    assert "start it again" in found.refusals[0]
 
 
 async def test_old_notes_are_dropped(place: Place) -> None:

@@ -198,7 +198,7 @@ def cutover(
 
     async def work(mover: "Mover") -> str:
         if not ignore_processes and (await mover.look()).sqlite.authority == "here":
-            await stores.refuse_deaf()
+            await stores.refuse_left_behind("postgresql")
         await mover.cut_over(timedelta(milliseconds=budget))
         waited = "" if mover.writes_waited is None else f"; writes waited for {mover.writes_waited * 1000:,.0f} ms"
         return f"PostgreSQL serves{waited}; back with holdfast move rollback, or end it with holdfast move complete"
@@ -230,7 +230,7 @@ def rollback(
 
     async def work(mover: "Mover") -> str:
         if not ignore_processes and (await mover.look()).postgresql.phase == "switched":
-            await stores.refuse_deaf()
+            await stores.refuse_left_behind("sqlite")
         await mover.roll_back(timedelta(milliseconds=budget))
         waited = "" if mover.writes_waited is None else f"; writes waited for {mover.writes_waited * 1000:,.0f} ms"
         return f"SQLite serves{waited}; PostgreSQL follows: cut over again, or end it with holdfast move abort"

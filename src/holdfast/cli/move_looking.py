@@ -15,7 +15,7 @@ from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
     from holdfast.move.planning import Plan
-    from holdfast.move.status import MoveStatus
+    from holdfast.move.status import MoveStatus, StoreName
 
 _MOST_ODD = 50
 _NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
@@ -144,7 +144,7 @@ def status(
 
 async def _look(stores: Stores) -> "tuple[MoveStatus, list[str], bool]":
     """Where the move stands; what an operator has to know besides; whether both stores are there and fit together."""
-    from holdfast.move.planning import deaf
+    from holdfast.move.obstacles import obstacles
     from holdfast.move.status import StatusReader
 
     options = stores.settings.store_options()
@@ -154,7 +154,11 @@ async def _look(stores: Stores) -> "tuple[MoveStatus, list[str], bool]":
         return found, [await _why_away(stores, name) for name in found.away], False
     if reader.strange is not None:
         return found, [reader.strange], False
-    return found, [] if found.phase is None else await deaf(stores.sqlite, stores.postgresql, options), True
+    if found.phase is None:
+        return found, [], True
+    to: StoreName = "sqlite" if found.authority == "postgresql" else "postgresql"
+    ahead = await obstacles(to, stores.sqlite, stores.postgresql, options)
+    return found, [*ahead.refusals, *ahead.notes], True
 
 
 async def _why_away(stores: Stores, name: str) -> str:

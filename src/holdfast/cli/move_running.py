@@ -16,7 +16,7 @@ from holdfast.cli.output import confirm, print_json
 if TYPE_CHECKING:
     from holdfast.move.foresight import Goal
     from holdfast.move.mover import Mover
-    from holdfast.move.status import MoveStatus
+    from holdfast.move.status import MoveStatus, StoreName
     from holdfast.settings import Settings
 
 Directory = Annotated[Path | None, typer.Option(help="Where backups go, instead of HOLDFAST_BACKUP_DIRECTORY.")]
@@ -98,16 +98,19 @@ class Stores:
         async with StatusReader(self.sqlite, self.postgresql, self.settings.store_options()) as reader:
             return await reader.read()
 
-    async def refuse_deaf(self) -> None:
-        """Raise `MoveRefused` when a process uses one of the stores that could not follow a change of authority."""
-        from holdfast.move.planning import deaf
+    async def refuse_left_behind(self, to: "StoreName") -> None:
+        """Raise `MoveRefused` when a process could not follow the authority to a store; say which could not back."""
+        from holdfast.move.obstacles import obstacles
         from holdfast.move.state import MoveRefused
 
-        if found := await deaf(self.sqlite, self.postgresql, self.settings.store_options()):
+        found = await obstacles(to, self.sqlite, self.postgresql, self.settings.store_options())
+        if found.refusals:
             raise MoveRefused(
-                f"{'. '.join(found)}. A process that was stopped is forgotten after half a minute; with "
+                f"{'. '.join(found.refusals)}. A process that was stopped is forgotten after half a minute; with "
                 "--ignore-processes it is done all the same"
             )
+        for note in found.notes:
+            complain(note)
 
     def mover(self, view: View, *, backups: bool) -> "Mover":
         """A mover between them, not opened."""

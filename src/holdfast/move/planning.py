@@ -1,11 +1,10 @@
 """What a move would do, and what stands in its way: for an operator who has not begun it. Changes nothing."""
 
 import asyncio
-import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from holdfast.backups import sqlite_copy
 from holdfast.legacy.form import has_legacy_form
 from holdfast.legacy.rows import OnBadExpiry
 from holdfast.legacy.zone import zone_named
+from holdfast.move.obstacles import obstacles_among
 from holdfast.move.odd_rows import list_odd
 from holdfast.move.planning_postgresql import OLDEST, PostgresqlAsked
 from holdfast.move.planning_sqlite import journal_mode, read_native
@@ -118,17 +118,6 @@ async def plan(
     return made
 
 
-async def deaf(sqlite: str | os.PathLike[str], postgresql: str, options: StoreOptions) -> list[str]:
-    """What keeps the processes that use the two stores from following a cut-over, a sentence for each of them."""
-    return _obstacles(Path(sqlite), await processes_seen(sqlite, postgresql, options))
-
-
-def _obstacles(path: Path, processes: Sequence[ProcessSeen]) -> list[str]:
-    # A legacy file has no place to note processes in: there it counts that they know both stores.
-    noted = not has_legacy_form(path)
-    return [each.obstacle for each in processes if each.obstacle is not None and (noted or not each.configured)]
-
-
 async def _look_at_file(made: Plan, address: SqliteAddress, options: StoreOptions) -> bool:
     """Whether the rows can be read."""
     legacy = has_legacy_form(address.path)
@@ -198,7 +187,8 @@ async def _look_at_both(made: Plan, left: SqliteAddress, entered: PostgresqlAddr
             made.status = status = await reader.read(count=False)
             strange = reader.strange
         made.processes = await processes_seen(left.path, entered.dsn, options)
-        for obstacle in _obstacles(left.path, made.processes):
+        found_obstacles = await obstacles_among(made.processes, "postgresql", left.path)
+        for obstacle in (*found_obstacles.refusals, *found_obstacles.notes):
             made.notice(*obstacle.split("; ", 1))
         if strange is not None:
             made.refusals.append(Finding.of(MoveRefused(strange)))

@@ -44,9 +44,14 @@ class ProcessSeen:
         return self.configured and len(self.stores) == 2
 
     @property
+    def who(self) -> str:
+        """It, for a message."""
+        return f"process {self.pid} on {self.host}"
+
+    @property
     def obstacle(self) -> str | None:
         """Why it could not follow, and what to do; `None` when it can."""
-        who = f"process {self.pid} on {self.host}"
+        who = self.who
         if not self.configured:
             named = "the SQLite file" if self.stores == ("sqlite",) else "PostgreSQL"
             return (
