@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
@@ -239,10 +239,13 @@ class PostgresqlSide:
             yield connection
 
     @asynccontextmanager
-    async def _transaction(self, **how: Any) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    async def _transaction(
+        self, isolation: Literal["read_committed", "repeatable_read"] = "read_committed", *, readonly: bool = False
+    ) -> AsyncIterator["asyncpg.Connection[Any]"]:
         connection = await self._connected()
         try:
-            async with connection.transaction(**how):
+            # Not the role's default: who has waited for a lock has to see what was committed meanwhile.
+            async with connection.transaction(isolation=isolation, readonly=readonly):
                 await connection.execute(for_this_transaction(promised(_STATEMENT_SECONDS) | {"TimeZone": "UTC"}))
                 yield connection
         except BaseException:

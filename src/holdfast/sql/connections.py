@@ -113,7 +113,7 @@ def connect_arguments(
     settings = {"application_name": "holdfast"}
     if not pooled:
         # A pooler in transaction mode refuses these: it could not keep them apart for its clients.
-        settings |= promised(seconds) | {"TimeZone": "UTC"}
+        settings |= promised(seconds) | {"TimeZone": "UTC", "default_transaction_isolation": "read committed"}
     arguments: dict[str, Any] = {
         "dsn": address.dsn,
         "async_creator_fn": first_that_takes_writes(address.dsn),

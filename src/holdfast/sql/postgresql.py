@@ -371,7 +371,7 @@ class PostgresqlStore(SqlStore):
             if not self._pooled:
                 return cast("Sequence[Any]", await driver.fetch(joined.text, *arguments))
             # Behind a pooler two messages may reach two servers, unless a transaction holds them together.
-            async with driver.transaction():
+            async with driver.transaction(isolation="read_committed"):
                 settings = promised(_server_seconds(self._options)) | _LANE_SETTINGS
                 await driver.fetch(for_this_transaction(settings))
                 return cast("Sequence[Any]", await driver.fetch(joined.text, *arguments))
@@ -434,6 +434,8 @@ def _engine(address: PostgresqlAddress, options: StoreOptions, pooled: bool) -> 
     engine = create_async_engine(
         "postgresql+asyncpg://",
         connect_args=connect_arguments(address, pooled=pooled, seconds=server_timeout),
+        # Whatever the role's default is: who has waited for a lock has to see what was committed meanwhile.
+        isolation_level="READ COMMITTED",
         poolclass=AsyncAdaptedQueuePool,
         pool_size=options.connections + _LANES + _LOOKS,
         max_overflow=0,

@@ -1,0 +1,99 @@
+"""Settings that somebody else has given the role or the database, and that Holdfast has to make no difference of."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from holdfast import SessionManager, StoreOptions
+from holdfast.move.state import MoveRefused
+from tests.move.bench import Place
+from tests.move.crowd import crowd
+from tests.move.test_faults import more
+from tests.support.polling import eventually
+from tests.support.pooler import TransactionPooler
+
+ODD = {
+    "default_transaction_isolation": "serializable",
+    "TimeZone": "Asia/Kathmandu",
+    "DateStyle": "SQL, DMY",
+    "IntervalStyle": "sql_standard",
+    "bytea_output": "escape",
+    "standard_conforming_strings": "off",
+    "quote_all_identifiers": "on",
+    "search_path": "nowhere",
+    "row_security": "off",
+    "session_replication_role": "replica",
+    "synchronous_commit": "off",
+    "statement_timeout": "50",
+    "lock_timeout": "20",
+    "idle_in_transaction_session_timeout": "50",
+}
+
+
+async def give(place: Place, settings: dict[str, str]) -> None:
+    """Let every later connection to the database begin with some settings."""
+    database = urlsplit(place.address).path[1:]
+    for name, value in settings.items():
+        await place.in_postgresql(f"ALTER DATABASE \"{database}\" SET {name} = '{value}'")
+
+
+async def test_odd_defaults_move_there_and_back(place: Place) -> None:
+    """Under other defaults of isolation, times, spelling and durability a move loses nothing either."""
+    await place.fill(30)
+    await give(place, ODD)
+    async with crowd(place, processes=1, callers=3) as ledger, place.mover() as mover:
+        await mover.start()
+        await mover.cut_over()
+        await more(ledger)
+        await mover.roll_back()
+        await more(ledger)
+        await mover.cut_over()
+        assert (await mover.verify()).clean
+    await give(place, {"search_path": "public"})
+    await ledger.check(place, "postgresql")
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_a_cap_holds_under_a_default_of_repeatable_read(place: Place, *, pooled: bool) -> None:
+    """A create that has waited for another one's counts it, although the role's default is an older snapshot."""
+    await give(place, {"default_transaction_isolation": "repeatable read"})
+    async with AsyncExitStack() as stack:
+        address = place.address
+        if pooled:
+            address = (await stack.enter_async_context(TransactionPooler(place.address, size=8))).address
+        manager = SessionManager(
+            address, sweep_interval=None, max_sessions_per_user=1, options=StoreOptions(pooled=pooled)
+        )
+        await stack.enter_async_context(manager)
+        await asyncio.gather(*(manager.create_session("u1") for _ in range(6)), return_exceptions=True)
+        assert await manager.get_active_session_count() == 1
+
+
+async def test_a_create_under_way_is_seen_by_a_move_under_repeatable_read(place: Place) -> None:
+    """A move goes into an empty store only, also where a client commits while the move waits to close it."""
+    await place.fill(3)
+    async with place.manager("postgresql") as manager:
+        await manager.create_session("u1")
+    [row] = await place.in_postgresql("DELETE FROM sessions RETURNING *")
+    await give(place, {"default_transaction_isolation": "repeatable read"})
+    client = await asyncpg.connect(place.address)
+    try:
+        async with place.mover() as mover:
+            transaction = client.transaction()
+            await transaction.start()
+            await client.execute("INSERT INTO sessions SELECT ($1::sessions).*", tuple(row))
+            starting = asyncio.create_task(mover.start())
+
+            async def waits() -> bool:
+                return bool(await place.in_postgresql("SELECT 1 FROM pg_locks WHERE NOT granted"))
+
+            await eventually(waits, what="the move waits for the client")
+            await transaction.commit()
+            with pytest.raises(MoveRefused, match="sessions of its own"):
+                await starting
+            assert len(await place.in_postgresql("SELECT 1 FROM sessions")) == 1
+    finally:
+        await client.close()
