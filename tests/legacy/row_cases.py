@@ -171,7 +171,7 @@ def _line(case: Case) -> str:
         becomes = f"quarantined, {'live' if outcome.live else 'dead'}"
         remarks = outcome.reasons
     else:
-        value = getattr(outcome, {"session_id": "token"}.get(case.column, case.column))
+        value = case.value if case.column == "session_id" else getattr(outcome, case.column)
         becomes = f"`{_short(value.isoformat() if isinstance(value, datetime) else str(value))}`"
         remarks = outcome.repairs
     zone = case.zone if case.column.endswith(("_at", "activity")) else ""

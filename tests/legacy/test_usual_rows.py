@@ -131,7 +131,7 @@ def test_plain_metadata_are_read_the_short_way(value: Any) -> None:
 def check(row: LegacyRow, zone: ZoneInfo, now: datetime) -> None:
     """Hold one row's two ways against each other."""
     outcome = read_row(row, zone, now)
-    assert Reader(zone).read(row, now) == (outcome if isinstance(outcome, Readable) else None)
+    assert Reader(zone).judge(row, now) == (row, outcome)
     short = UsualRows(zone).read(row, microseconds(now - EPOCH))
     if short is None:
         return

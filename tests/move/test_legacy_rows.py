@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.legacy.originals import original
+from holdfast.legacy.reading import Reader
 from holdfast.legacy.rows import LegacyRow
 from holdfast.legacy.times import local_text
 from holdfast.move.clocks import WritersClock, lead_of, objection
-from holdfast.move.legacy_rows import Beside, as_kept, changed, judge, says_the_same, to_legacy, to_native
+from holdfast.move.legacy_rows import Beside, as_kept, changed, note_of, says_the_same, to_legacy, to_native
 from holdfast.move.rows import SESSIONS, Row
 from holdfast.sessions.metadata import canonical
 from holdfast.sql.tables import EPOCH, instant, microseconds
@@ -63,7 +64,7 @@ rows = st.builds(
 
 def native(row: LegacyRow, zone: ZoneInfo, at: datetime) -> Row | None:
     """The row as a move reads it at a time."""
-    judged = judge(row, zone, at, over=False, on_bad_expiry="quarantine")
+    judged = Reader(zone).judge(row, at)
     read_at = microseconds(at - EPOCH) if judged.remarks else None
     return to_native(BESIDE, row, zone, read_at, "quarantine")
 
@@ -71,10 +72,10 @@ def native(row: LegacyRow, zone: ZoneInfo, at: datetime) -> Row | None:
 @given(rows, zones)
 def test_every_row_is_in_one_class_and_keeps_what_it_was(row: LegacyRow, zone: ZoneInfo) -> None:
     """Move 29: nothing raises, what is not exact has its reasons and its original, what is exact stays so."""
-    judged = judge(row, zone, NOW, over=False, on_bad_expiry="quarantine")
+    judged = Reader(zone).judge(row, NOW)
     assert (judged.kind == "exact") == (not judged.remarks)
     assert json.loads(original(row)).keys() == set(LegacyRow._fields) - {"session_id"}
-    assert len(judged.note(None, NOW)) == 6
+    assert len(note_of(judged, None, NOW)) == 6
     read = native(row, zone, NOW)
     assert judged.kind == "quarantined" or read is not None
     if judged.kind == "exact":

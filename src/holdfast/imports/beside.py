@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from holdfast.backups.postgresql_copy import qualified
-from holdfast.imports.carrying import carried
+from holdfast.imports.carrying import carried, judge
 from holdfast.imports.report import Report
 from holdfast.imports.run import Tell, Wishes
 from holdfast.imports.sources import CHUNK, read_column
@@ -52,6 +52,7 @@ class Beside:
         self.table = qualified(self.options.schema, "sessions")
         self.seen = qualified(self.schema, "seen")
         self._statements = Statements(tables(self.schema), Policy())
+        self._reader = self.wishes.reader()
 
     async def make(self) -> None:
         """Make the tables, empty. What a killed import left is removed."""
@@ -119,10 +120,8 @@ class Beside:
         return len(gone)
 
     def _take(self, connection: Connection, rows: Sequence[Any], now: datetime) -> None:
-        wishes, taken = self.wishes, []
-        for row in rows:
-            legacy = LegacyRow._make(row[:-2])
-            taken.append(carried(legacy, wishes.zone, now, wishes.on_bad_expiry, frozenset(), self.report))
+        legacy = [LegacyRow._make(row[:-2]) for row in rows]
+        taken = [carried(each, now) for each in judge(legacy, self._reader, now, self.report)]
         take_in(connection, self._statements, list({each.digest: each for each in taken}.values()))
         connection.execute(
             text(f"INSERT INTO {self.seen} VALUES (:place, :version, :digest, :quarantined, :live, :remarks)"),  # noqa: S608 - checked names

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final, Protocol
 
-from holdfast.imports.carrying import carried
+from holdfast.imports.carrying import carried, judge
 from holdfast.imports.report import Report
 from holdfast.imports.sources import Source
+from holdfast.legacy.reading import Reader
 from holdfast.legacy.rows import OnBadExpiry
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
@@ -35,6 +36,10 @@ class Wishes:
     on_bad_expiry: OnBadExpiry = "quarantine"
     accept_quarantined: int = 0
     """How many live rows may be left behind: exactly this number."""
+
+    def reader(self) -> Reader:
+        """What reads the rows so."""
+        return Reader(self.zone, self.on_bad_expiry)
 
 
 class Taking(Protocol):
@@ -59,10 +64,9 @@ async def taking(address: str | os.PathLike[str], options: StoreOptions) -> Asyn
 
 async def look(source: Source, wishes: Wishes, tell: Tell, now: datetime | None = None) -> Report:
     """Read every row and change nothing. They are judged by the source's clock, unless a time is given."""
-    report, now, over = Report(), now or await source.now(), await source.over()
+    report, reader, now, over = Report(), wishes.reader(), now or await source.now(), await source.over()
     async for rows in source.chunks():
-        for row in rows:
-            carried(row, wishes.zone, now, wishes.on_bad_expiry, over, report)
+        judge(rows, reader, now, report, over)
         tell("reading", report.rows)
     return report
 
@@ -79,9 +83,9 @@ def refuse(report: Report, wishes: Wishes) -> None:
 
 async def carry_all(source: Source, store: Taking, wishes: Wishes, now: datetime, tell: Tell) -> Report:
     """Take every row in that no earlier run has. Safe to repeat."""
-    report, over = Report(), await source.over()
+    report, reader, over = Report(), wishes.reader(), await source.over()
     async for rows in source.chunks():
-        chunk = [carried(row, wishes.zone, now, wishes.on_bad_expiry, over, report) for row in rows]
+        chunk = [carried(each, now) for each in judge(rows, reader, now, report, over)]
         # A batch may hold a row twice only where it has no token; then the rows are the same in all.
         unique = list({each.digest: each for each in chunk}.values())
         for attempt in range(_ATTEMPTS):

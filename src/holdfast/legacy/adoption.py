@@ -29,17 +29,6 @@ class Adoption:
         count: int = self._driver.execute(statements.BACKLOG, (CHUNK + 1,)).fetchone()[0]
         return count
 
-    def walk(self, after: bytes) -> bytes | None:
-        """Adopt a chunk of the rows that were there before the triggers; the key to go on after, `None` at the end."""
-        rows = self._driver.execute(statements.OLD_ROWS, (after, CHUNK)).fetchall()
-        for session_id, user_id, odd in rows:
-            self.adopt(session_id, user_id, odd=odd)
-        if len(rows) == CHUNK:
-            return key_of(rows[-1][0])
-        self._driver.execute(statements.ORPHANS)
-        self.finish()
-        return None
-
     def finish(self) -> None:
         """Note that all rows from before the triggers have been looked at. An empty key comes before all others."""
         self.look_at("")

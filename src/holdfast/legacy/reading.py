@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Final
 
-from holdfast.legacy.rows import LegacyRow, Readable, read_row
+from holdfast.legacy.judging import OVER, Judged
+from holdfast.legacy.rows import LegacyRow, OnBadExpiry, Quarantined, Readable, read_row
 from holdfast.legacy.times import local_text, read_time
 from holdfast.legacy.usual_rows import UsualRows
 from holdfast.sql.tables import EPOCH, instant, microseconds
@@ -16,19 +17,27 @@ _AROUND: Final = timedelta(hours=4)
 class Reader:
     """Reads and writes what the old application writes and reads."""
 
-    def __init__(self, zone: tzinfo) -> None:
+    def __init__(self, zone: tzinfo, on_bad_expiry: OnBadExpiry = "quarantine") -> None:
         """The zone is the one whose local times the old application writes."""
         self._zone = zone
+        self._on_bad_expiry = on_bad_expiry
         self._usual = UsualRows(zone)
 
     def read(self, values: Sequence[Any], now: datetime) -> Readable | None:
-        """The session that a row is; `None` for one that is none, which Holdfast leaves alone."""
+        """The session that a row's values are, in the order of `LegacyRow`; `None` for what is no session."""
+        outcome = self._outcome(values, now)
+        return outcome if isinstance(outcome, Readable) else None
+
+    def judge(self, row: LegacyRow, now: datetime, *, over: bool = False) -> Judged:
+        """What becomes of a row that is read at a time; one that is `over` is no session. Never raises."""
+        return Judged(row, OVER if over else self._outcome(row, now))
+
+    def _outcome(self, values: Sequence[Any], now: datetime) -> Readable | Quarantined:
         usual = self._usual.read(values, microseconds(now - EPOCH))
-        if usual is not None:
-            times = instant(usual.created_at), instant(usual.expires_at), instant(usual.last_activity)
-            return Readable(values[0], usual.user_id, usual.metadata, None, *times, usual.request_count, ())
-        row = read_row(LegacyRow(*values), self._zone, now)
-        return row if isinstance(row, Readable) else None
+        if usual is None:
+            return read_row(LegacyRow(*values), self._zone, now, on_bad_expiry=self._on_bad_expiry)
+        times = instant(usual.created_at), instant(usual.expires_at), instant(usual.last_activity)
+        return Readable(usual.user_id, usual.metadata, *times, usual.request_count, ())
 
     def has_expired(self, now: datetime) -> Callable[[Any], bool]:
         """Tells of an expiry, as it was stored, whether it has passed."""

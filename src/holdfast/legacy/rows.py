@@ -19,7 +19,7 @@ OnBadExpiry = Literal["quarantine", "extend"]
 MAX_COUNT: Final = 2**62
 """The largest request count that is carried: there has to be room to count on."""
 _DEFAULT_FORM: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.(?!000000)\d{6})?", re.ASCII)
-_DAY: Final = timedelta(days=1)
+_EXTENDED: Final = timedelta(days=1)
 
 
 class LegacyRow(NamedTuple):
@@ -38,22 +38,15 @@ class LegacyRow(NamedTuple):
 class Readable:
     """A session. Times are aware and in UTC."""
 
-    token: str
     user_id: str | None
     metadata: str
     """Canonical JSON."""
-    metadata_raw: bytes | None
-    """The original, when the metadata does not mean the same."""
     created_at: datetime
     expires_at: datetime
     last_activity: datetime
     request_count: int
     repairs: tuple[str, ...]
     """What differs from the row, by column; empty when nothing does."""
-
-    def __repr__(self) -> str:
-        """Without the token."""
-        return f"Readable(expires_at={self.expires_at.isoformat()!r}, repairs={self.repairs!r}, token=hidden)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +64,10 @@ def read_row(
     now: datetime,
     *,
     on_bad_expiry: OnBadExpiry = "quarantine",
-    lifetime: timedelta = _DAY,
 ) -> Readable | Quarantined:
     """Read a row whose local times are of a zone, at a time. Never raises.
 
-    An expiry that cannot be read quarantines the row, or with `extend` becomes now plus the lifetime.
+    An expiry that cannot be read quarantines the row, or with `extend` is a day from now.
     """
     reasons: list[str] = []
     repairs: list[str] = []
@@ -87,22 +79,14 @@ def read_row(
     expires = _expiry(row.expires_at, zone, repairs)
     if expires is None:
         if on_bad_expiry == "extend":
-            expires = now + lifetime
+            expires = now + _EXTENDED
             repairs.append("expires_at is extended")
         else:
             reasons.append("expires_at is no time")
     count = _count(row.request_count, repairs)
     if reasons or expires is None:
         return Quarantined(tuple(reasons), _may_be_live(row, expires, zone, now))
-    raw = as_bytes(row.metadata) if metadata.repairs else None
-    return Readable(row.session_id, user_id, metadata.text, raw, created, expires, activity, count, tuple(repairs))
-
-
-def as_bytes(value: Any) -> bytes | None:
-    """A value's own bytes, for keeping; a number's are its text."""
-    if value is None or isinstance(value, bytes):
-        return value
-    return str(value).encode(errors="surrogatepass")
+    return Readable(user_id, metadata.text, created, expires, activity, count, tuple(repairs))
 
 
 def _check_token(value: Any, reasons: list[str]) -> None:

@@ -12,13 +12,14 @@ from uuid import UUID
 
 from holdfast.legacy import statements
 from holdfast.legacy.adoption import CHUNK
+from holdfast.legacy.judging import Judged
 from holdfast.legacy.originals import digest_of_row
 from holdfast.legacy.rows import LegacyRow
 from holdfast.legacy.walking import rows_after, strange_rows
 from holdfast.legacy.whole_table import WholeTable
 from holdfast.move.clocks import lead_of
 from holdfast.move.legacy_file import IS_KEY, LegacyFile
-from holdfast.move.legacy_rows import Judged, judge
+from holdfast.move.legacy_rows import note_of
 from holdfast.move.legacy_sqlite_objects import TABLES, own_triggers, triggers
 from holdfast.move.state import LeaseHeld
 from holdfast.sql.tables import instant
@@ -150,7 +151,7 @@ class LegacyCapture(LegacyFile):
             known = self._one(statements.ID_OF, row.session_id)
             id = None if known is None else known[0]
             over = known is None and self._one(statements.IS_REFUSED, digest_of_row(row)) is not None
-        return judge(row, self._zone, at, over=over, on_bad_expiry=self._on_bad_expiry), id
+        return self._reader.judge(row, at, over=over), id
 
     def _note(self, row: LegacyRow, now: int) -> None:
         at = instant(now)
@@ -159,7 +160,7 @@ class LegacyCapture(LegacyFile):
             self._run(
                 "INSERT OR REPLACE INTO holdfast_imported (digest, session_id, user_id, remarks, live, original, "
                 "session_key, read_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                *judged.note(id, at),
+                *note_of(judged, id, at),
                 row.session_id,
                 now,
             )

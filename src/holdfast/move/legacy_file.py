@@ -34,10 +34,7 @@ class LegacyFile(BesideOthers, SqliteSide):
     def __init__(self, path: Path, reached: Reached, zone: tzinfo, on_bad_expiry: OnBadExpiry = "quarantine") -> None:
         """Prepare it; `open` connects. The zone is the one whose local times the old application writes."""
         super().__init__(path, reached)
-        self._zone = zone
-        self._reader = Reader(zone)
-        self._usual = UsualRows(zone)
-        self._on_bad_expiry = on_bad_expiry
+        self._read_in(zone, on_bad_expiry)
         self._adoption: Adoption
 
     def open(self) -> None:
@@ -71,9 +68,11 @@ class LegacyFile(BesideOthers, SqliteSide):
         row = self._one("SELECT reading FROM holdfast_move_legacy WHERE id = 1")
         if row is not None and row[0] != self._way:
             zone, _, on_bad_expiry = row[0].rpartition(" ")
-            self._zone, self._on_bad_expiry = zone_named(zone), cast("OnBadExpiry", on_bad_expiry)
-            self._reader = Reader(self._zone)
-            self._usual = UsualRows(self._zone)
+            self._read_in(zone_named(zone), cast("OnBadExpiry", on_bad_expiry))
+
+    def _read_in(self, zone: tzinfo, on_bad_expiry: OnBadExpiry) -> None:
+        self._zone, self._on_bad_expiry = zone, on_bad_expiry
+        self._reader, self._usual = Reader(zone, on_bad_expiry), UsualRows(zone)
 
     @property
     def _way(self) -> str:

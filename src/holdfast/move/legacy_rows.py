@@ -5,13 +5,13 @@ for byte. What a legacy row has no place for is left out of the comparison: noth
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from hashlib import sha256
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from holdfast.legacy.originals import digest_of_row, original, owner
-from holdfast.legacy.rows import LegacyRow, OnBadExpiry, Quarantined, Readable, read_row
+from holdfast.legacy.judging import SEPARATOR, Judged
+from holdfast.legacy.originals import digest_of_row, original
+from holdfast.legacy.rows import LegacyRow, OnBadExpiry, Quarantined, read_row
 from holdfast.legacy.times import FAR, local_text, read_time
 from holdfast.legacy.usual_rows import ANY_TIME, UsualRows
 from holdfast.legacy.version import version_of, version_of_encoded
@@ -19,11 +19,6 @@ from holdfast.move.rows import SESSIONS, Row
 from holdfast.sessions.metadata import EMPTY
 from holdfast.sessions.tokens import digest_of
 from holdfast.sql.tables import EPOCH, instant, microseconds
-
-Class = Literal["exact", "repaired", "quarantined"]
-
-OVER: Final = Quarantined(("ended or replaced in Holdfast already",), live=False)
-"""A row that the old application wrote again after its end: nothing makes it a session once more."""
 
 _VERSION_OF_EMPTY: Final = version_of(EMPTY)
 _PLACES: Final = {name: place for place, name in enumerate(SESSIONS.forms)}
@@ -39,40 +34,11 @@ class Beside(NamedTuple):
     replaced_at: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A row, and what becomes of it."""
-
-    row: LegacyRow
-    outcome: Readable | Quarantined
-
-    @property
-    def kind(self) -> Class:
-        """Its class. Every row is in exactly one."""
-        if isinstance(self.outcome, Quarantined):
-            return "quarantined"
-        return "repaired" if self.outcome.repairs else "exact"
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What was repaired, or why nothing can be made of it; empty for an exact row."""
-        return self.outcome.reasons if isinstance(self.outcome, Quarantined) else self.outcome.repairs
-
-    def is_live(self, at: datetime) -> bool:
-        """Whether somebody may be logged in by it."""
-        return self.outcome.live if isinstance(self.outcome, Quarantined) else self.outcome.expires_at > at
-
-    def note(self, id: str | None, at: datetime) -> Row:
-        """The row of `holdfast_imported` that keeps the original of one that is not exact."""
-        user = owner(self.row) if isinstance(self.outcome, Quarantined) else self.outcome.user_id
-        made = None if isinstance(self.outcome, Quarantined) else id
-        remarks = "; ".join(self.remarks)
-        return digest_of_row(self.row), made, user, remarks, int(self.is_live(at)), original(self.row)
-
-
-def judge(row: LegacyRow, zone: tzinfo, at: datetime, *, over: bool, on_bad_expiry: OnBadExpiry) -> Judged:
-    """What becomes of a row that is read at a time. Never raises."""
-    return Judged(row, OVER if over else read_row(row, zone, at, on_bad_expiry=on_bad_expiry))
+def note_of(judged: Judged, id: str | None, at: datetime) -> Row:
+    """The row of `holdfast_imported` that keeps the original of one that is not exact; the id is its session's."""
+    made = None if isinstance(judged.outcome, Quarantined) else id
+    remarks = SEPARATOR.join(judged.remarks)
+    return digest_of_row(judged.row), made, judged.owner, remarks, int(judged.is_live(at)), original(judged.row)
 
 
 def usual_to_native(values: Sequence[Any], usual: UsualRows) -> Row | None:

@@ -2,7 +2,6 @@
 
 import math
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,13 +13,13 @@ from uuid import UUID
 from holdfast.backups import sqlite_copy
 from holdfast.legacy import statements
 from holdfast.legacy.form import has_legacy_form
+from holdfast.legacy.judging import Class, Classes
 from holdfast.legacy.originals import digest_of_row
-from holdfast.legacy.reading import as_text
+from holdfast.legacy.reading import Reader, as_text
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry
 from holdfast.legacy.usual_rows import UsualRows
 from holdfast.legacy.walking import rows_after, strange_rows
 from holdfast.move.clocks import WritersClock, is_to_come, objection, seconds_ahead, spelt
-from holdfast.move.legacy_rows import Class, Judged, judge
 from holdfast.sql.tables import instant
 
 MOST_LISTED: Final = 1000
@@ -54,43 +53,14 @@ class OddRow:
 
 
 @dataclass(slots=True)
-class LegacyRows:
+class LegacyRows(Classes):
     """All rows of a legacy file, each in exactly one class."""
 
-    exact: int = 0
-    repaired: int = 0
-    quarantined: int = 0
-    quarantined_live: int = 0
-    """Quarantined rows by which somebody may be logged in: what a cut-over wants acknowledged, by this number."""
-    live: int = 0
-    """Exact and repaired rows that have not expired."""
-    remarks: Counter[str] = field(default_factory=Counter)
-    """Each repair and each reason for quarantine, with its rows; a row may have several."""
     odd: list[OddRow] = field(default_factory=list)
     """The repaired and the quarantined ones, up to `MOST_LISTED`; quarantined ones first."""
 
     objection: str | None = None
     """What speaks against the zone that the rows were read in, in a sentence that says what to do."""
-
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-        return self.exact + self.repaired + self.quarantined
-
-    def count(self, judged: Judged, at: datetime) -> None:
-        """Count one more."""
-        live = judged.is_live(at)
-        match judged.kind:
-            case "exact":
-                self.exact += 1
-            case "repaired":
-                self.repaired += 1
-            case "quarantined":
-                self.quarantined += 1
-                self.quarantined_live += live
-        if judged.kind != "quarantined":
-            self.live += live
-        self.remarks.update(judged.remarks)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -122,7 +92,7 @@ def list_odd(
     with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
         driver.text_factory = as_text
         now = driver.execute(statements.NOW).fetchone()[0]
-        at, usual = instant(now), UsualRows(zone)
+        at, usual, reader = instant(now), UsualRows(zone), Reader(zone, on_bad_expiry)
         served, newest = _is_served(driver), -math.inf
         for values, has_id in _all(driver, served=served):
             # A row without an id may be one that is over.
@@ -134,7 +104,7 @@ def list_odd(
             else:
                 row = LegacyRow._make(values)
                 id, over = _known(driver, row) if served else (None, False)
-                judged = judge(row, zone, at, over=over, on_bad_expiry=on_bad_expiry)
+                judged = reader.judge(row, at, over=over)
                 found.count(judged, at)
                 newest = max(newest, seconds_ahead(row.last_activity, at.timestamp()) or -math.inf)
                 if judged.remarks and len(listed[judged.kind]) < MOST_LISTED:
