@@ -13,7 +13,7 @@ from holdfast.legacy.hours import Hours
 from holdfast.legacy.metadata import read_metadata, read_usual
 from holdfast.legacy.reading import Reader
 from holdfast.legacy.rows import LegacyRow, Readable, read_row
-from holdfast.legacy.times import local_text, read_time
+from holdfast.legacy.times import EARLY, FAR, local_text, read_time
 from holdfast.legacy.usual_rows import ANY_TIME, UsualRows
 from holdfast.sql.tables import EPOCH, microseconds
 from tests.legacy.row_cases import CASES, NOW, PLAIN
@@ -144,9 +144,10 @@ def check(row: LegacyRow, zone: ZoneInfo, now: datetime) -> None:
     assert spelt == [long.created_at, long.expires_at, long.last_activity]
 
 
+stored = times | instants | st.sampled_from([EARLY, FAR])
 rows = st.builds(
     LegacyRow,
-    *(st.one_of(st.just("session-1"), anything), st.one_of(st.text(), anything), metadata, times, times, times),
+    *(st.one_of(st.just("session-1"), anything), st.one_of(st.text(), anything), metadata, stored, stored, stored),
     st.one_of(st.integers(0, 10), anything),
 )
 
@@ -167,3 +168,5 @@ def test_no_documented_oddity_passes_for_a_usual_row(case: Any) -> None:
 def test_a_plain_row_is_read_the_short_way() -> None:
     """Else a large table would take the time that it took before."""
     assert UsualRows(ZoneInfo("UTC")).read(PLAIN, ANY_TIME) is not None
+    in_postgresql = PLAIN._replace(created_at=NOW, expires_at=NOW, last_activity=NOW)
+    assert UsualRows(ZoneInfo("UTC")).read(in_postgresql, ANY_TIME) is not None

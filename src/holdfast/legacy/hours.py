@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
-from holdfast.legacy.times import local_text
+from holdfast.legacy.times import EARLY, FAR, local_text
 
 _HOUR: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d)", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,13 +34,14 @@ class Hours:
         self._known: dict[str, int | None] = {}
 
     def microseconds(self, value: Any) -> int | None:
-        """The instant of a stored time in microseconds since 1970, if writing that instant gives the very text again.
+        """The instant of a stored time in microseconds since 1970, if it says that instant to the letter.
 
-        `None` for every other value, and in hours in which the clocks of the zone are changed: there `read_time` knows
+        An aware time does; a text does, if writing the instant gives it again. `None` for every other value, for a time
+        beyond reach, and for a text of an hour in which the clocks of the zone are changed: there `read_time` knows
         more.
         """
         if type(value) is not str:
-            return None
+            return _of_aware(value)
         fraction = 0
         if len(value) == _WITH_FRACTION:
             digits = value[_WHOLE_SECOND + 1 :]
@@ -88,3 +89,9 @@ class Hours:
             if {local_text(at, self._zone), local_text(at, self._zone, up=True)} != {text}:
                 return None
         return (start - _EPOCH) // _MICROSECOND
+
+
+def _of_aware(value: Any) -> int | None:
+    if type(value) is not datetime or value.tzinfo is None or not EARLY < value < FAR:
+        return None
+    return (value - _EPOCH) // _MICROSECOND
