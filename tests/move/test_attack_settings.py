@@ -1,17 +1,22 @@
 """Settings that somebody else has given the role or the database, and that Holdfast has to make no difference of."""
 
 import asyncio
+import secrets
 from contextlib import AsyncExitStack
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from holdfast import SessionManager, StoreOptions
+from holdfast.move.planning import plan
 from holdfast.move.state import MoveRefused
+from holdfast.sql import schema
 from tests.move.bench import Place
 from tests.move.crowd import crowd
 from tests.move.test_faults import more
+from tests.support.admin import Databases
 from tests.support.polling import eventually
 from tests.support.pooler import TransactionPooler
 
@@ -97,3 +102,24 @@ async def test_a_create_under_way_is_seen_by_a_move_under_repeatable_read(place:
             assert len(await place.in_postgresql("SELECT 1 FROM sessions")) == 1
     finally:
         await client.close()
+
+
+async def test_a_database_that_cannot_hold_every_text_is_refused(tmp_path: Path, postgres: Databases) -> None:
+    """Where a name in Korean could not be stored, `plan` says so, and nothing is begun."""
+    name = f"holdfast_test_{secrets.token_hex(8)}"
+    postgres.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    try:
+        place = Place(tmp_path / "sessions.db", postgres.address(name))
+        await schema.upgrade(place.path)
+        await schema.upgrade(place.address)
+        found = await plan(place.path, place.address, StoreOptions(), backups=None)
+        assert [each.what for each in found.refusals] == [
+            "the database has the encoding LATIN1, which has no place for every text"
+        ]
+        async with place.mover() as mover:
+            with pytest.raises(MoveRefused, match="UTF8"):
+                await mover.start()
+        async with place.manager() as manager:
+            assert await manager.validate_session((await manager.create_session("한국")).token) is not None
+    finally:
+        postgres.drop_database(name)

@@ -18,6 +18,7 @@ from holdfast.move.obstacles import obstacles_among
 from holdfast.move.odd_rows import list_odd
 from holdfast.move.planning_postgresql import OLDEST, PostgresqlAsked
 from holdfast.move.planning_sqlite import journal_mode, read_native
+from holdfast.move.postgresql_side import ENCODINGS, UTF_8
 from holdfast.move.processes import ProcessSeen, processes_seen
 from holdfast.move.state import MoveRefused
 from holdfast.move.status import MoveStatus, StatusReader
@@ -156,6 +157,8 @@ async def _look_at_postgresql(made: Plan, address: PostgresqlAddress, options: S
             made.refuse(f"PostgreSQL {facts['version']} is too old", f"use {OLDEST} or newer")
         if facts["read_only"]:
             made.refuse("this server takes no writes: it is a standby, or read-only", "give the address of the primary")
+        if facts["encoding"] not in ENCODINGS:
+            made.refuse(f"the database has the encoding {facts['encoding']}, which has no place for every text", UTF_8)
         if abs(apart) > _CLOCK_SECONDS:
             made.notice(
                 f"the clocks of this machine and of PostgreSQL are {abs(apart):,.1f} s apart",

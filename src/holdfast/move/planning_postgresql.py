@@ -30,7 +30,7 @@ class PostgresqlAsked(PostgresqlSide):
                     "current_setting('server_version_num')::int / 10000 AS major, current_user AS role, "
                     "pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean AS read_only, "
                     "(SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1) AS may_create, "
-                    "clock_timestamp() AS now",
+                    "clock_timestamp() AS now, current_setting('server_encoding') AS encoding",
                     self._named,
                 )
         except Exception as error:

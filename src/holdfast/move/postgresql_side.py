@@ -25,6 +25,9 @@ from holdfast.sql.connections import connect_arguments, for_this_transaction, pr
 from holdfast.sql.tables import checked_schema
 
 _STATEMENT_SECONDS: Final = 30.0
+ENCODINGS: Final = ("UTF8", "SQL_ASCII")
+"""Of a database that takes every text that a SQLite file may hold."""
+UTF_8: Final = "give a database that was created with ENCODING 'UTF8'"
 _ONLY_SQLALCHEMY: Final = ("prepared_statement_cache_size", "prepared_statement_name_func")
 
 
@@ -174,6 +177,8 @@ class PostgresqlSide:
                     "PostgreSQL has sessions of its own already, and a move goes into an empty store; give another "
                     "database or schema"
                 )
+            if (encoding := await connection.fetchval("SELECT current_setting('server_encoding')")) not in ENCODINGS:
+                raise MoveRefused(f"PostgreSQL's database has the encoding {encoding}, not every text's; {UTF_8}")
             await objects.make(connection, self._s, move)
             await connection.execute(
                 f"INSERT INTO {self._s}.holdfast_move (id, move, store, phase) VALUES (1, $1, $2, 'preparing')",
