@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from holdfast import SessionManager, StoreOptions, StoreRefused, StoreUnavailable, TwoStores
+from holdfast import AuthorityMoved, SessionManager, StoreOptions, StoreRefused, StoreUnavailable, TwoStores
 from holdfast.move.following import FollowingStore
 from holdfast.move.lost_file import complete_alone, look_alone, loss, refuse_present
 from holdfast.move.state import MoveRefused
@@ -52,7 +53,8 @@ async def stopped_at(place: Place, at: str) -> None:
             raise Stopped
 
     async def there_and_back() -> None:
-        await mover.cut_over(timedelta(hours=1))
+        if (await mover.look()).sqlite.authority == "here":
+            await mover.cut_over(timedelta(hours=1))
         await mover.roll_back(timedelta(hours=1))
 
     async with place.mover(reached=reached) as mover:
@@ -75,6 +77,68 @@ async def test_a_lost_file_is_not_made_anew(place: Place) -> None:
         async with serving(place, "postgresql://nobody@127.0.0.1:9/nothing"):
             pass
     assert not place.path.exists()
+
+
+def served_from_sqlite(manager: SessionManager, token: str) -> Callable[[], Awaitable[bool]]:
+    """Whether a session is found, in the file."""
+    store = manager.store
+    assert isinstance(store, FollowingStore)
+
+    async def served() -> bool:
+        with suppress(AuthorityMoved, StoreRefused, StoreUnavailable):
+            return await manager.validate_session(token) is not None and store.serving == "sqlite"
+        return False
+
+    return served
+
+
+async def test_a_file_that_was_put_back_is_opened_anew(place: Place) -> None:
+    """Move 19: a process that serves from PostgreSQL needs no restart to go with a roll-back to it."""
+    tokens = await place.fill(3)
+    async with place.mover() as mover:
+        await mover.start()
+        await mover.cut_over()
+    async with serving(place) as manager:
+        assert await manager.validate_session(tokens[0]) is not None
+        copied(place, "right.db")
+        lose(place)
+        restored(place, "right.db")
+        async with place.mover() as mover:
+            await mover.roll_back()
+        await eventually(served_from_sqlite(manager, tokens[0]), what="it serves from the file that was put back")
+        assert await manager.create_session("u1")
+
+
+@pytest.mark.parametrize("lost_before", [True, False])
+async def test_an_old_copy_is_not_opened_anew(
+    place: Place, caplog: pytest.LogCaptureFixture, lost_before: bool
+) -> None:
+    """Move 19: after PostgreSQL gave the authority up a process takes no older copy for the file that was entered."""
+    tokens = await place.fill(3)
+    async with place.mover() as mover:
+        await mover.start()
+        copied(place, "older.db")
+        await mover.cut_over()
+    if lost_before:
+        copied(place, "right.db")
+        lose(place)
+    async with serving(place) as manager:
+        assert await manager.validate_session(tokens[0]) is not None
+        if lost_before:
+            restored(place, "right.db")
+        await stopped_at(place, "give back done")
+        copied(place, "right.db")
+        restored(place, "older.db")
+
+        def refused() -> bool:
+            said = [each.getMessage() for each in caplog.records]
+            return any("cannot be used" in each and "older than the move" in each for each in said)
+
+        await eventually(refused, what="the copy is refused")
+        with pytest.raises((AuthorityMoved, StoreUnavailable)):
+            await manager.create_session("u1")
+        restored(place, "right.db")
+        await eventually(served_from_sqlite(manager, tokens[0]), what="it serves from the right one")
 
 
 async def test_a_file_that_is_lost_while_it_serves_is_not_made_anew(place: Place) -> None:

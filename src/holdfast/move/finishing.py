@@ -16,7 +16,7 @@ from holdfast.move.running import Running, nowhere, whose
 from holdfast.move.sides import sqlite_side
 from holdfast.move.state import DECIDED, LeaseHeld, Look, MoveRefused
 from holdfast.move.threads import in_thread
-from holdfast.sessions.errors import InvalidArgument
+from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.failures import to_raise
@@ -64,17 +64,19 @@ class Finisher:
         self._said = ""
 
     async def stale(self) -> str | None:
-        """Why the SQLite file must not serve, although it says that it may; `None` when it may, as far as can be seen.
+        """Why the SQLite file must not serve, although it says that it may; `None` when it may.
 
         After PostgreSQL gave the authority up, a file that was put back from a backup looks like one that took it.
+        Raises `StoreUnavailable` when it cannot be seen.
         """
         running = _Finishing(*self._addresses, self._options, lease=_LEASE)
         try:
             async with asyncio.timeout(_ATTEMPT_SECONDS), running:
                 return await running.stale()
         except Exception as error:
-            log.debug("it cannot be seen whether the file is the right one: %s", to_raise(error, "a store of the move"))
-            return None
+            raise StoreUnavailable(
+                f"it cannot be seen whether the SQLite file is the right one: {to_raise(error, 'a store of the move')}"
+            ) from error
 
     async def finish(self, waited: float) -> None:
         """Bring it to an end, after writes have waited for so many seconds. Safe to repeat.

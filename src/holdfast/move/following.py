@@ -46,7 +46,12 @@ _BOTH: Final = (
 Finish = Callable[[float], Awaitable[None]]
 """Brings a move to its decision, after writes have waited for so many seconds. Raises nothing."""
 Stale = Callable[[], Awaitable[str | None]]
-"""Why the SQLite file must not serve although it says that it may; `None` when it may."""
+"""Why the SQLite file must not serve although it says that it may; `None` when it may.
+
+Raises `StoreUnavailable` when it cannot be seen.
+"""
+Admit = Callable[[MovableStore], Awaitable[None]]
+"""Raises `HoldfastError` for a store that was opened and must not be used."""
 
 log = logging.getLogger("holdfast.move")
 
@@ -59,28 +64,35 @@ class _Side:
         self.store = store
         self.open = False
         self.failure: HoldfastError | None = None
+        self.refused = False
+        """Whether it said when it was last asked that it must not be used as it was opened: its file is another."""
         self._opening: asyncio.Task[None] | None = None
 
-    def start_opening(self, policy: Policy, clock: Clock) -> None:
+    def start_opening(self, policy: Policy, clock: Clock, admit: Admit) -> None:
         """Open it in a task of its own, unless it is open or being opened: one that is away keeps nobody waiting."""
         if not self.open and (self._opening is None or self._opening.done()):
-            self._opening = asyncio.create_task(self._open(policy, clock), name=f"holdfast-open-{self.name}")
+            self._opening = asyncio.create_task(self._open(policy, clock, admit), name=f"holdfast-open-{self.name}")
 
     @property
     def opening(self) -> bool:
         """Whether it is still being opened."""
         return self._opening is not None and not self._opening.done()
 
-    async def _open(self, policy: Policy, clock: Clock) -> None:
+    async def _open(self, policy: Policy, clock: Clock, admit: Admit) -> None:
         try:
             await self.store.open(policy, clock)
+            try:
+                await admit(self.store)
+            except BaseException:
+                await self.store.close()
+                raise
         except HoldfastError as error:
             # Said once, not every second: it may be away for days.
             level = logging.DEBUG if str(self.failure) == str(error) else logging.WARNING
             log.log(level, "%s, one of the two stores, cannot be used; trying every second: %s", self.name, error)
             self.failure = error
         else:
-            self.open, self.failure = True, None
+            self.open, self.failure, self.refused = True, None, False
 
     async def close(self) -> None:
         """Close it. Safe to repeat."""
@@ -99,6 +111,7 @@ class _Side:
             async with asyncio.timeout(_HELD_SECONDS):
                 return await self.store.authority()
         except (HoldfastError, TimeoutError) as error:
+            self.refused = isinstance(error, StoreRefused)
             log.debug("%s could not be asked for its authority: %s", self.name, error)
             return None
 
@@ -242,13 +255,13 @@ class FollowingStore:
     async def _start_opening(self) -> None:
         """Open what is not open yet, but make no SQLite file anew that a move knows."""
         sqlite, postgresql = self._sides
-        postgresql.start_opening(self._policy, self._clock)
+        postgresql.start_opening(self._policy, self._clock, _admit_all)
         if sqlite.open or not self._missing():
-            sqlite.start_opening(self._policy, self._clock)
+            sqlite.start_opening(self._policy, self._clock, self._admit_file)
             return
         held = await postgresql.held()
         if held is not None and not held.moved:
-            sqlite.start_opening(self._policy, self._clock)
+            sqlite.start_opening(self._policy, self._clock, self._admit_file)
         elif held is not None:
             sqlite.failure = StoreRefused(
                 "the SQLite file is not there, and a move has taken place: it is not made anew. Put it back, or see "
@@ -260,11 +273,37 @@ class FollowingStore:
                 f"asked: {postgresql.failure or 'it does not answer'}"
             )
 
+    async def _admit_file(self, file: MovableStore) -> None:
+        """Raise unless a SQLite file that is opened while PostgreSQL serves may be followed to, now or later.
+
+        It may be an old copy that was put in the place of a lost one. One that has given its authority up is no
+        danger: only a mover lets it have it again, and looks first whether it is the right one.
+        """
+        sqlite, postgresql = self._sides
+        # At the start both are looked at together.
+        if self._follower is None or self._current is sqlite or (await file.authority()).authority == "there":
+            return
+        held = await postgresql.held()
+        if held is None:
+            raise StoreUnavailable(
+                "the SQLite file was put in its place while PostgreSQL, which knows whether it is the right one, "
+                f"cannot be asked: {postgresql.failure or 'it does not answer'}"
+            )
+        if held.moved and held.authority == "here":
+            raise StoreRefused(_BOTH)
+        why = await self._stale() if held.moved and self._stale is not None else None
+        if why is not None:
+            raise StoreRefused(why)
+
     async def _refuse_stale(self, chosen: _Side, held: Sequence[Held | None]) -> None:
         """Raise `StoreRefused` when SQLite is about to serve from a file that was put back from a backup."""
         other = held[1]
         if chosen is self._sides[0] and other is not None and other.moved and self._stale is not None:
-            why = await self._stale()
+            try:
+                why = await self._stale()
+            except StoreUnavailable as error:
+                log.debug("%s", error)
+                return
             if why is not None:
                 raise StoreRefused(why)
 
@@ -302,6 +341,19 @@ class FollowingStore:
             if held is None or held.authority == "there":
                 await self._found(self._current)
             await self._help(held)
+            await self._open_anew()
+
+    async def _open_anew(self) -> None:
+        """Let go of a SQLite file that was lost or replaced while PostgreSQL serves: what is there now is opened then.
+
+        While it serves itself, which file is the right one is not for a process to say: it has to be started again.
+        """
+        sqlite, postgresql = self._sides
+        if self._current is postgresql:
+            await sqlite.held()
+            if sqlite.open and sqlite.refused:
+                log.warning("the SQLite file was replaced or deleted; what is in its place will be opened")
+                await sqlite.close()
 
     async def _find_conflict(self) -> None:
         """Serve nothing from a SQLite file that claims the authority while PostgreSQL has it.
@@ -523,6 +575,10 @@ class FollowingStore:
                     task.cancel()
                 await asyncio.gather(listening, waiting, return_exceptions=True)
             hint(None)
+
+
+async def _admit_all(_: MovableStore) -> None:
+    """Admit a store, whatever it says."""
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:
