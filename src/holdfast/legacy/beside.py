@@ -15,7 +15,8 @@ from typing import Final
 
 from holdfast.legacy.reading import as_text
 from holdfast.sql.failures import Kind, NotDone
-from holdfast.sql.writer import FileWriter, identity
+from holdfast.sql.sqlite_file import identity
+from holdfast.sql.writer import FileWriter
 
 _BUSY_MILLISECONDS: Final = 500
 _LOOK_SECONDS: Final = (0.0005, 0.002)

@@ -21,9 +21,10 @@ from holdfast.sql.address import SqliteAddress
 from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.presence import Noting, Presence
-from holdfast.sql.sqlite import refuse_library
+from holdfast.sql.sqlite_file import refuse_strange
+from holdfast.sql.sqlite_library import refuse_library
 from holdfast.sql.tables import tables
-from holdfast.sql.writer import Write, refuse_strange
+from holdfast.sql.writer import Write
 
 Answer = TypeVar("Answer")
 

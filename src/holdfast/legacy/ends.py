@@ -7,12 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.legacy import statements
-from holdfast.legacy.lookup import Found, Lookup, micro
+from holdfast.legacy.lookup import Found, Lookup
 from holdfast.sessions.policy import HOOKS_EXPECTED_FOR
 from holdfast.sessions.session import End, EndReason, Standing, WhyEnded
 from holdfast.sessions.store import Key
 from holdfast.sessions.tokens import TokenDigest
-from holdfast.sql.tables import instant
+from holdfast.sql.tables import instant, since_epoch
 
 
 class Ends(Lookup):
@@ -29,7 +29,7 @@ class Ends(Lookup):
 
     def _ended(self, found: Found, reason: EndReason) -> End:
         record = found.record
-        self.adoption.bury(found.session_id, record.user_id, reason, micro(self.now))
+        self.adoption.bury(found.session_id, record.user_id, reason, since_epoch(self.now))
         self._driver.execute(statements.DELETE, (found.session_id,))
         return End(str(record.id), record.user_id, reason, self.now)
 
@@ -91,7 +91,7 @@ class Ends(Lookup):
 
     def just_ended(self, window: timedelta, limit: int) -> list[UUID]:
         """Some of the sessions whose end was noted within the window."""
-        rows = self._driver.execute(statements.JUST_ENDED, (micro(self.now - window), limit)).fetchall()
+        rows = self._driver.execute(statements.JUST_ENDED, (since_epoch(self.now - window), limit)).fetchall()
         return [UUID(hex=id) for (id,) in rows]
 
     def ends(self) -> list[tuple[int, str | None]]:
@@ -115,22 +115,22 @@ class Ends(Lookup):
 
     def untold(self, limit: int, older_than: timedelta) -> list[End]:
         """See `Store`."""
-        rows = self._driver.execute(statements.UNTOLD, (micro(self.now - older_than), limit)).fetchall()
+        rows = self._driver.execute(statements.UNTOLD, (since_epoch(self.now - older_than), limit)).fetchall()
         return [_end(row) for row in rows]
 
     def told(self, ids: Sequence[UUID]) -> None:
         """See `Store`."""
-        self._driver.executemany(statements.TOLD, [(micro(self.now), id.hex) for id in ids])
+        self._driver.executemany(statements.TOLD, [(since_epoch(self.now), id.hex) for id in ids])
 
     def expect_hooks(self) -> None:
         """See `Store`."""
-        self._driver.execute(statements.EXPECT_HOOKS, (micro(self.now),))
+        self._driver.execute(statements.EXPECT_HOOKS, (since_epoch(self.now),))
 
     def delete_ended(self, limit: int, older_than: timedelta, reasons: Sequence[EndReason]) -> int:
         """See `Store`."""
-        lease = micro(self.now - HOOKS_EXPECTED_FOR)
-        values = (micro(self.now - older_than), json.dumps(list(reasons)), lease, limit)
-        self._driver.execute(statements.DELETE_TICKETS, (micro(self.now), limit))
+        lease = since_epoch(self.now - HOOKS_EXPECTED_FOR)
+        values = (since_epoch(self.now - older_than), json.dumps(list(reasons)), lease, limit)
+        self._driver.execute(statements.DELETE_TICKETS, (since_epoch(self.now), limit))
         return self._driver.execute(statements.DELETE_ENDED, values).rowcount
 
 

@@ -9,11 +9,10 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 from holdfast.legacy.times import EARLY, FAR, local_text
+from holdfast.sql.tables import since_epoch
 
 _HOUR: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d)", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-_LAST: Final = timedelta(hours=1) - _MICROSECOND
+_LAST: Final = timedelta(hours=1, microseconds=-1)
 # Outside of these no zone's rules are certain, or a time is beyond what can be converted.
 _YEARS: Final = range(1900, 9999)
 # As many as three years have: a table whose times are all over does without.
@@ -88,10 +87,10 @@ class Hours:
         for at, text in ((start, f"{hour}:00:00"), (start + _LAST, f"{hour}:59:59.999999")):
             if {local_text(at, self._zone), local_text(at, self._zone, up=True)} != {text}:
                 return None
-        return (start - _EPOCH) // _MICROSECOND
+        return since_epoch(start)
 
 
 def _of_aware(value: Any) -> int | None:
     if type(value) is not datetime or value.tzinfo is None or not EARLY < value < FAR:
         return None
-    return (value - _EPOCH) // _MICROSECOND
+    return since_epoch(value)

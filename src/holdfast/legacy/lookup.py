@@ -16,7 +16,7 @@ from holdfast.sessions.clock import Clock
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import EndReason, Record
 from holdfast.sessions.store import Key
-from holdfast.sql.tables import EPOCH, instant, microseconds
+from holdfast.sql.tables import EPOCH, instant, since_epoch
 
 
 class Found(NamedTuple):
@@ -49,12 +49,11 @@ class Lookup:
     def take_up(self) -> bool:
         """Read the clock, and take up a chunk of what the old application did; whether there may be more."""
         self.read_clock()
-        return self.adoption.drain(micro(self.now), self._reader.has_expired(self.now))
+        return self.adoption.drain(since_epoch(self.now), self._reader.has_expired(self.now))
 
     def read_clock(self) -> None:
         """Read the clock and nothing else."""
-        micro = self._driver.execute(statements.NOW).fetchone()[0]
-        self.now = instant(micro) + self._clock.offset
+        self.now = instant(self._driver.execute(statements.NOW).fetchone()[0]) + self._clock.offset
 
     def _found(self, row: tuple[Any, ...]) -> Found | None:
         session_id, id, digest, previous, replaced, *values = row
@@ -114,8 +113,3 @@ class Lookup:
         rows = self._driver.execute(statements.BY_USER, (user_id,)).fetchall()
         found = (each for row in rows if (each := self._found(row)) is not None)
         return [each for each in found if each.record.user_id == user_id and self._is_live(each.record)]
-
-
-def micro(at: datetime) -> int:
-    """An instant as Holdfast's own tables keep it: in microseconds since 1970."""
-    return microseconds(at - EPOCH)

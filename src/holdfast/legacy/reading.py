@@ -8,7 +8,7 @@ from holdfast.legacy.judging import OVER, Judged
 from holdfast.legacy.rows import LegacyRow, OnBadExpiry, Quarantined, Readable, read_row
 from holdfast.legacy.times import local_text, read_time
 from holdfast.legacy.usual_rows import UsualRows
-from holdfast.sql.tables import EPOCH, instant, microseconds
+from holdfast.sql.tables import instant, since_epoch
 
 # No zone has moved its clocks by more than this at once, but for changes of the date line.
 _AROUND: Final = timedelta(hours=4)
@@ -33,7 +33,7 @@ class Reader:
         return Judged(row, OVER if over else self._outcome(row, now))
 
     def _outcome(self, values: Sequence[Any], now: datetime) -> Readable | Quarantined:
-        usual = self._usual.read(values, microseconds(now - EPOCH))
+        usual = self._usual.read(values, since_epoch(now))
         if usual is None:
             return read_row(LegacyRow(*values), self._zone, now, on_bad_expiry=self._on_bad_expiry)
         times = instant(usual.created_at), instant(usual.expires_at), instant(usual.last_activity)

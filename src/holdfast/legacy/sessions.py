@@ -10,14 +10,13 @@ from uuid import UUID
 from holdfast.legacy import statements
 from holdfast.legacy.ends import Ends
 from holdfast.legacy.lists import Lists
-from holdfast.legacy.lookup import micro
 from holdfast.legacy.version import version_of
 from holdfast.sessions.errors import InvalidArgument, TooManySessions
 from holdfast.sessions.policy import TICKET_LIFETIME
 from holdfast.sessions.session import Created, End, NewRecord, Record
 from holdfast.sessions.store import Key
 from holdfast.sessions.tokens import TokenDigest
-from holdfast.sql.tables import instant
+from holdfast.sql.tables import instant, since_epoch
 
 
 class LegacySessions(Ends, Lists):
@@ -97,7 +96,7 @@ class LegacySessions(Ends, Lists):
         token = getattr(successor, "token", None)
         if token is None:
             raise InvalidArgument("a legacy table keeps tokens in clear: a rotation there needs the new token")
-        values = (token, bytes(successor), micro(self.now), found.session_id)
+        values = (token, bytes(successor), since_epoch(self.now), found.session_id)
         self._driver.execute(statements.ROTATE_ID, values)
         self._driver.execute(statements.ROTATE, (token, found.session_id))
         return found.record
@@ -118,7 +117,7 @@ class LegacySessions(Ends, Lists):
         if found is None:
             return None
         expires_at = self.now + TICKET_LIFETIME
-        values = (bytes(digest), found.record.id.hex, origin, micro(expires_at))
+        values = (bytes(digest), found.record.id.hex, origin, since_epoch(expires_at))
         self._driver.execute(statements.CREATE_TICKET, values)
         return expires_at
 

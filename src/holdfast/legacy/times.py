@@ -5,6 +5,8 @@ import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, Final
 
+from holdfast.sql.tables import EPOCH
+
 FAR: Final = datetime(9999, 12, 30, tzinfo=UTC)
 """What stands for every later time ("never"): no zone and no driver overflows on it."""
 EARLY: Final = datetime(1, 1, 3, tzinfo=UTC)
@@ -15,7 +17,6 @@ _TEXT: Final = re.compile(
     re.ASCII,
 )
 _NUMBER: Final = re.compile(r"\d{1,20}(?:\.\d{1,20})?", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Smaller numbers are no times since 1973 but dates such as 20260101, which SQLite turns into numbers by itself.
 _SECONDS_FROM: Final = 1e8
 _MILLISECONDS_FROM: Final = 1e11
@@ -61,8 +62,8 @@ def _of_epoch(number: float) -> datetime | None:
     if not math.isfinite(number) or not _SECONDS_FROM <= number < _MILLISECONDS_BELOW:
         return None
     if number < _MILLISECONDS_FROM:
-        return _EPOCH + timedelta(seconds=number)
-    return _EPOCH + timedelta(milliseconds=number)
+        return EPOCH + timedelta(seconds=number)
+    return EPOCH + timedelta(milliseconds=number)
 
 
 def _of_text(found: re.Match[str], zone: tzinfo, *, later: bool) -> datetime | None:

@@ -5,7 +5,7 @@ two against each other. Whatever is not beyond doubt here is left to `read_row`,
 """
 
 from collections.abc import Sequence
-from datetime import timedelta, tzinfo
+from datetime import tzinfo
 from typing import Any, Final, NamedTuple
 
 from holdfast.legacy.hours import Hours
@@ -13,9 +13,9 @@ from holdfast.legacy.metadata import read_usual
 from holdfast.legacy.rows import MAX_COUNT
 from holdfast.legacy.times import FAR
 from holdfast.sessions.tokens import MAX_CLEAR_TOKEN
-from holdfast.sql.tables import EPOCH
+from holdfast.sql.tables import since_epoch
 
-ANY_TIME: Final = (FAR - EPOCH) // timedelta(microseconds=1)
+ANY_TIME: Final = since_epoch(FAR)
 """In microseconds since 1970: what no time of a usual row is later than."""
 
 

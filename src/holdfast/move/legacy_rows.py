@@ -18,7 +18,7 @@ from holdfast.legacy.version import version_of, version_of_encoded
 from holdfast.move.rows import SESSIONS, Row
 from holdfast.sessions.metadata import EMPTY
 from holdfast.sessions.tokens import digest_of
-from holdfast.sql.tables import EPOCH, instant, microseconds
+from holdfast.sql.tables import instant, since_epoch
 
 _VERSION_OF_EMPTY: Final = version_of(EMPTY)
 _PLACES: Final = {name: place for place, name in enumerate(SESSIONS.forms)}
@@ -77,9 +77,9 @@ def to_native(
         read.user_id,
         read.metadata,
         version_of(read.metadata),
-        _micro(read.created_at),
-        _micro(read.expires_at),
-        _micro(read.last_activity),
+        since_epoch(read.created_at),
+        since_epoch(read.expires_at),
+        since_epoch(read.last_activity),
         read.request_count,
         None,
         None,
@@ -119,7 +119,7 @@ def as_kept(row: Row, zone: tzinfo) -> Row:
     for name, later in (("created_at", False), ("expires_at", True), ("last_activity", True)):
         read = read_time(_local(value[name], zone, up=name == "expires_at"), zone, later=later)
         assert read is not None  # noqa: S101 - it was written a line ago
-        value[name] = _micro(read)
+        value[name] = since_epoch(read)
     return tuple(value.values())
 
 
@@ -154,7 +154,3 @@ def _is_foreign(beside: Beside) -> bool:
 
 def _local(micro: int, zone: tzinfo, *, up: bool = False) -> str:
     return local_text(instant(micro), zone, up=up)
-
-
-def _micro(at: datetime) -> int:
-    return microseconds(at - EPOCH)

@@ -7,14 +7,13 @@ the way back, not the way there, so that a mistake in one of the two is a differ
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from holdfast.move.state import MoveRefused
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.metadata import EMPTY, decode
-from holdfast.sql.tables import EPOCH, instant, microseconds
+from holdfast.sql.tables import instant, since_epoch
 
 Key = str | bytes
 """What a row is found by in SQLite: a session's id in hexadecimal form, or a ticket's digest."""
@@ -67,13 +66,9 @@ def _canonical(text: str) -> str:
 _encoder: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _since_epoch(value: datetime) -> int:
-    return microseconds(value - EPOCH)
-
-
 _ID: Final = _Form("uuid", lambda value: UUID(hex=value), lambda value: value.hex)
 _BYTES: Final = _Form("bytea", _bytes, bytes)
-_INSTANT: Final = _Form("timestamptz", instant, _since_epoch)
+_INSTANT: Final = _Form("timestamptz", instant, since_epoch)
 _TEXT: Final = _Form("text", _text, str)
 _NUMBER: Final = _Form("bigint", _number, int)
 _FLAG: Final = _Form("boolean", lambda value: bool(_number(value)), int)

@@ -22,7 +22,7 @@ from holdfast.sessions.clock import Clock
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.store import Authority
 from holdfast.sql.statements import Statements
-from holdfast.sql.tables import EPOCH, instant, microseconds, tables
+from holdfast.sql.tables import instant, since_epoch, tables
 from holdfast.sql.writer import Writer
 
 EVENTS: Final = ("INSERT", "UPDATE", "DELETE")
@@ -255,7 +255,7 @@ class SqliteSide(Writer):
         """Take the authority back, which PostgreSQL has given up, and accept writes."""
         with self._stepping("enter", token):
             self._authority("there", "here")
-            at = None if hooks_expected_at is None else microseconds(hooks_expected_at - EPOCH)
+            at = None if hooks_expected_at is None else since_epoch(hooks_expected_at)
             self._run("UPDATE holdfast_control SET hooks_expected_at = ? WHERE id = 1", at)
             self._run("UPDATE holdfast_move SET sealed = 0 WHERE id = 1")
             self._admit()

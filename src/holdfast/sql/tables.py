@@ -63,7 +63,7 @@ class Instant(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a naive time has no meaning here; give it a time zone")
-        return value if dialect.name == "postgresql" else (value - EPOCH) // _MICROSECOND
+        return value if dialect.name == "postgresql" else since_epoch(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """From the database."""
@@ -108,6 +108,11 @@ def instant(microseconds: int) -> datetime:
         return EPOCH + timedelta(0, 0, microseconds)
     except (TypeError, OverflowError):
         raise StoreRefused("a row has a time that is none; end its session, or restore a backup") from None
+
+
+def since_epoch(at: datetime) -> int:
+    """SQLite's number for an instant: in microseconds since 1970."""
+    return (at - EPOCH) // _MICROSECOND
 
 
 def uuid_of(text: str) -> UUID:
