@@ -13,7 +13,7 @@ import pytest
 
 from holdfast import HoldfastError, SessionManager, StoreRefused, StoreUnavailable
 from holdfast.sql import schema, sqlite
-from holdfast.sql.sqlite import refuse_library
+from holdfast.sql.sqlite_library import refuse_library
 from tests.faults.sqlite_bench import (
     become_nobody,
     free_files,

@@ -68,7 +68,7 @@ async def test_a_link_that_comes_later_is_refused(tmp_path: Path, monkeypatch: p
     path, victim = tmp_path / "sessions.db", tmp_path / "victim"
     victim.write_bytes(b"precious")
     path.with_name("sessions.db-lock").symlink_to(victim)
-    monkeypatch.setattr("holdfast.sql.writer._refuse_links", lambda _: None)
+    monkeypatch.setattr("holdfast.sql.sqlite_file._refuse_links", lambda _: None)
     with pytest.raises(StoreRefused, match=r"sessions\.db-lock cannot be opened"):
         await opened(path).open()
     assert victim.read_bytes() == b"precious"

@@ -42,7 +42,7 @@ def writer(path: Path) -> Iterator[Writer]:
 
 def test_one_writer_has_its_turn_at_a_time(writer: Writer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """F-43: the second is told, after a while, that nothing was done and that it may try again."""
-    monkeypatch.setattr(module, "_BUSY_MILLISECONDS", 20)
+    monkeypatch.setattr(module, "BUSY_MILLISECONDS", 20)
     other = made(path)
     other.open()
     with writer._turn():

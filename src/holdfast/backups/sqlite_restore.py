@@ -22,8 +22,8 @@ from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.failures import Kind, kind_of
+from holdfast.sql.sqlite_file import refuse_strange
 from holdfast.sql.tables import tables
-from holdfast.sql.writer import refuse_strange
 
 
 async def restore(

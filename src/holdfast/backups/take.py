@@ -19,7 +19,7 @@ from holdfast.backups.manifest import Manifest
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress
-from holdfast.sql.writer import refuse_strange
+from holdfast.sql.sqlite_file import refuse_strange
 
 
 async def take(

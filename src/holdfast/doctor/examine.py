@@ -19,7 +19,7 @@ from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.connections import connect_arguments
 from holdfast.sql.failures import to_raise
-from holdfast.sql.writer import refuse_strange
+from holdfast.sql.sqlite_file import refuse_strange
 
 _SECONDS = 10.0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from holdfast.doctor.finding import Finding
-from holdfast.sql.writer import OLDEST_SQLITE, WAL_RESET_FIXED
+from holdfast.sql.sqlite_library import OLDEST_SQLITE, WAL_RESET_FIXED
 
 _MOUNTS: Final = Path("/proc/mounts")
 _FOREIGN: Final = frozenset(

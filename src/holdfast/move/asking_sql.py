@@ -15,7 +15,7 @@ from holdfast.move.rows import SESSIONS, SHAPES
 from holdfast.move.state import MoveRefused
 from holdfast.sessions.store import FIRST_EPOCH, Authority, StoreOptions
 from holdfast.sql.address import PostgresqlAddress
-from holdfast.sql.writer import reading_engine
+from holdfast.sql.sqlite_file import reading_engine
 
 MOST_COUNTED: Final = 100_000
 """A log is counted up to here: one that nobody applies may be longer than anybody wants to count every second."""

@@ -20,7 +20,7 @@ from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.failures import to_raise
-from holdfast.sql.writer import refuse_strange
+from holdfast.sql.sqlite_file import refuse_strange
 
 _LEASE: Final = timedelta(seconds=3)
 _ATTEMPT_SECONDS: Final = 5.0

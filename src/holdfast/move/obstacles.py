@@ -15,9 +15,9 @@ from holdfast.move.processes import ProcessSeen, processes_seen
 from holdfast.move.status import StoreName
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.store import StoreOptions
+from holdfast.sql.sqlite_file import reading_engine
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import tables
-from holdfast.sql.writer import reading_engine
 
 
 @dataclass(frozen=True, slots=True)

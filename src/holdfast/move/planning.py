@@ -26,7 +26,7 @@ from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
-from holdfast.sql.writer import OLDEST_SQLITE
+from holdfast.sql.sqlite_library import OLDEST_SQLITE
 
 _MOST_NAMED: Final = 5
 # What copying and comparing a row takes against reading and understanding it, as `plan` does: measured, and rough.

@@ -19,8 +19,8 @@ from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.connections import connect_arguments
 from holdfast.sql.failures import Kind, kind_of, to_raise
 from holdfast.sql.presence import recent
+from holdfast.sql.sqlite_file import reading_engine
 from holdfast.sql.tables import Tables, tables
-from holdfast.sql.writer import reading_engine
 
 _SECONDS: Final = 10.0
 

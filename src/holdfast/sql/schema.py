@@ -25,9 +25,9 @@ from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.connections import connect_arguments, for_this_transaction, promised
 from holdfast.sql.failures import Kind, kind_of, to_raise
+from holdfast.sql.sqlite_file import engine, prepare_file, reading_engine, refuse_strange
 from holdfast.sql.tables import VERSION_TABLE, Tables, tables
 from holdfast.sql.views import VIEWS
-from holdfast.sql.writer import engine, prepare_file, reading_engine, refuse_strange
 
 if TYPE_CHECKING:
     from alembic.config import Config

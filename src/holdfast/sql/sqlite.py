@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import HoldfastError, StoreRefused, StoreUnavailable
+from holdfast.sessions.errors import HoldfastError, StoreUnavailable
 from holdfast.sessions.observer import Load
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import NewRecord, Record
@@ -30,9 +30,11 @@ from holdfast.sql.calls import Answer, Calls, Reading, Writing
 from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.presence import Noting
+from holdfast.sql.sqlite_file import file_url
+from holdfast.sql.sqlite_library import refuse_library
 from holdfast.sql.store import SqlStore
 from holdfast.sql.tables import tables
-from holdfast.sql.writer import OLDEST_SQLITE, WAL_RESET_FIXED, Write, Writer, file_url
+from holdfast.sql.writer import Write, Writer
 
 _READERS: Final = 4
 # Readers for what sockets depend on: whether sessions live, and what other processes ended.
@@ -218,27 +220,6 @@ class SqliteStore(SqlStore):
         if self._thread is None:
             raise NotDone(Kind.FULL, StoreUnavailable(f"{self._where} is closed"))
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-
-def refuse_library(version: tuple[int, ...], *, strict: bool) -> None:
-    """Check the SQLite library this process runs on.
-
-    Raises `StoreRefused` for one that is too old to use, and, when strict, for one with the WAL-reset race; warns
-    about the latter otherwise: Holdfast keeps its own processes off each other, but not other programs.
-    """
-    shown = ".".join(map(str, version))
-    if version < OLDEST_SQLITE:
-        raise StoreRefused(f"SQLite {shown} is too old: Holdfast needs {'.'.join(map(str, OLDEST_SQLITE))} or newer")
-    if version >= WAL_RESET_FIXED:
-        return
-    warning = (
-        f"SQLite {shown} has the WAL-reset race (3.7.0 to 3.51.2): a file that several programs write at once may be "
-        f"damaged. Holdfast's own processes take turns; let no other program write the file, or use SQLite "
-        f"{'.'.join(map(str, WAL_RESET_FIXED))} or newer"
-    )
-    if strict:
-        raise StoreRefused(warning)
-    log.warning("%s", warning)
 
 
 def _readers(path: Path) -> AsyncEngine:

@@ -8,7 +8,6 @@ import fcntl
 import logging
 import os
 import sqlite3
-import stat
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -19,14 +18,14 @@ from typing import Any, Final, cast
 from uuid import UUID
 from weakref import WeakSet
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Connection, Engine
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import AuthorityMoved, StoreRefused, StoreUnavailable
 from holdfast.sessions.store import Key
 from holdfast.sql.failures import Kind, NotDone, Unknown, is_kept, kind_of, to_raise
 from holdfast.sql.joiner import Batch
+from holdfast.sql.sqlite_file import BUSY_MILLISECONDS, engine, identity
 from holdfast.sql.statements import Statements
 from holdfast.sql.touches import Touched, Touches
 
@@ -35,7 +34,6 @@ Write = Key | Callable[[Connection, bool], Any]
 
 # A write that fails for one of these takes no other with it.
 _ALONE: Final = (Kind.INPUT, Kind.DEFECT, Kind.BUG)
-_BUSY_MILLISECONDS: Final = 500
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _CHECKPOINT_SECONDS: Final = 1.0
 # So many rows since the last checkpoint, and the log keeps its length to be written over; fewer, and it is emptied.
@@ -44,9 +42,6 @@ _BUSY_ROWS: Final = 1000
 _MANY_ROWS: Final = 12_000
 # Short, because another process that writes without a break lets go of the lock for a moment only.
 _LOCK_PAUSE_SECONDS: Final = 0.0005
-# SQLite 3.7.0 to 3.51.2: a checkpoint that resets the log while another connection writes can lose pages.
-WAL_RESET_FIXED: Final = (3, 51, 3)
-OLDEST_SQLITE: Final = (3, 35, 0)
 
 log = logging.getLogger("holdfast.sql")
 
@@ -165,7 +160,7 @@ class FileWriter(ABC):
         SQLite libraries with the WAL-reset race need it, and no process could ever make a checkpoint while others
         write without a break; the rest lose two system calls per batch.
         """
-        limit = time.monotonic() + _BUSY_MILLISECONDS / 1000
+        limit = time.monotonic() + BUSY_MILLISECONDS / 1000
         while True:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -285,7 +280,7 @@ class Writer(FileWriter):
                 self._driver.execute("PRAGMA busy_timeout = 0").fetchall()
                 self._driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
             finally:
-                self._driver.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchall()
+                self._driver.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}").fetchall()
 
 
 _writers: WeakSet[FileWriter] = WeakSet()
@@ -299,92 +294,6 @@ def _let_go_in_child() -> None:
 os.register_at_fork(after_in_child=_let_go_in_child)
 
 
-def engine(path: Path) -> Engine:
-    """A synchronous engine with one connection, for the writer and for migrations, durable and in WAL mode."""
-    made = create_engine(
-        file_url("sqlite+pysqlite", path),
-        poolclass=StaticPool,
-        # The driver must not begin transactions by itself: a deferred one that reads and then writes fails at once.
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-        connect_args={"check_same_thread": False, "timeout": _BUSY_MILLISECONDS / 1000},
-    )
-
-    @event.listens_for(made, "connect")
-    def prepare(driver: sqlite3.Connection, _: object) -> None:
-        driver.execute("PRAGMA journal_mode = WAL").fetchall()
-        driver.execute("PRAGMA synchronous = FULL")
-        driver.execute("PRAGMA foreign_keys = ON")
-        driver.execute("PRAGMA mmap_size = 0").fetchall()
-        driver.execute("PRAGMA journal_size_limit = 67108864").fetchall()
-        # Checkpoints are made under our own lock, see `Writer._committed`.
-        driver.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
-
-    return made
-
-
-def reading_engine(path: Path) -> Engine:
-    """A synchronous engine that can only read, and leaves the file's journal mode as it is."""
-    # Asked for through the driver: SQLAlchemy's own spelling would decode the path a second time.
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    seconds = _BUSY_MILLISECONDS / 1000
-    return create_engine(
-        "sqlite+pysqlite://",
-        creator=lambda: sqlite3.connect(uri, uri=True, timeout=seconds, check_same_thread=False),
-        poolclass=StaticPool,
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-    )
-
-
-def file_url(driver: str, path: Path) -> URL:
-    """A file's address for SQLAlchemy. Not put together as text, which it would decode: `%` is a letter of a path."""
-    return URL.create(driver, database=str(path.absolute()))
-
-
-def prepare_file(path: Path) -> None:
-    """Make the file, owner-only whatever the umask, and its directories. An existing one is left as it is.
-
-    Raises `StoreRefused` for a symbolic link, which could lead the sessions anywhere, and for what is not a file.
-    """
-    try:
-        # Each by itself: with `parents=True` all but the last would be open to whom the umask lets in.
-        for directory in reversed([each for each in path.parents if not each.exists()]):
-            with suppress(FileExistsError):
-                directory.mkdir(mode=0o700)
-        _refuse_links(path)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        refuse_strange(path)
-    except OSError as error:
-        raise StoreRefused(
-            f"SQLite file {path} cannot be made ({error.strerror}); check the path and the permissions of its directory"
-        ) from error
-
-
-def refuse_strange(path: Path) -> None:
-    """Raise `StoreRefused` for a symbolic link, and for what is not a file or is not there."""
-    try:
-        _refuse_links(path)
-        mode = path.lstat().st_mode
-    except OSError as error:
-        raise StoreRefused(f"SQLite file {path} cannot be opened ({error.strerror}); check the path") from error
-    if not stat.S_ISREG(mode):
-        raise StoreRefused(f"{path} is not a file; give the path of a SQLite file")
-    if mode & 0o077:
-        log.warning("others than the owner may open %s; `chmod 600` it, and its -wal and -shm", path)
-
-
-def _refuse_links(path: Path) -> None:
-    """Refuse links in place of the file, and of the files beside it: SQLite would follow the one to a log."""
-    for suffix in ("", "-wal", "-shm", "-journal", "-lock"):
-        each = path.with_name(f"{path.name}{suffix}")
-        if each.is_symlink():
-            raise StoreRefused(
-                f"{each} is a symbolic link; " + ("remove it" if suffix else "give the path of the file itself")
-            )
-
-
 def _open_lock(path: Path) -> int:
     try:
         return os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -396,14 +305,6 @@ def _open_lock(path: Path) -> int:
 
 def _driver(connection: Connection) -> sqlite3.Connection:
     return cast("sqlite3.Connection", connection.connection.driver_connection)
-
-
-def identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another one of its name; `None` when there is none."""
-    with suppress(OSError):
-        found = path.stat()
-        return found.st_dev, found.st_ino
-    return None
 
 
 def _definite(kind: Kind) -> Kind:
