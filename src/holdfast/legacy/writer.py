@@ -63,7 +63,6 @@ class LegacyWriter(BesideOthers):
         self._clock = clock
         self._schema_version = -1
         self._moving = False
-        self._seen = -1
         self._noting: Connection | None = None
         self.sessions: LegacySessions
 
@@ -93,11 +92,10 @@ class LegacyWriter(BesideOthers):
             raise NotDone(kind_of(error), error) from error
         return super().write(batch)
 
-    def has_news(self) -> bool:
-        """Whether another connection has committed since the last time that this was asked. Takes no lock."""
-        (version,) = self._driver.execute("PRAGMA data_version").fetchone()
-        seen, self._seen = self._seen, version
-        return bool(version != seen)
+    def version(self) -> int:
+        """A number that is another one when another connection has committed meanwhile. Takes no lock."""
+        version: int = self._driver.execute("PRAGMA data_version").fetchone()[0]
+        return version
 
     def probe(self, _: Connection, __: bool) -> None:
         """A write that must reach the disk."""

@@ -29,6 +29,7 @@ from holdfast.sql.address import SqliteAddress
 from holdfast.sql.calls import Answer, Calls, Reading, Writing
 from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
 from holdfast.sql.joiner import Batch, Joiner
+from holdfast.sql.polling import poll
 from holdfast.sql.presence import Noting
 from holdfast.sql.sqlite_file import file_url
 from holdfast.sql.sqlite_library import refuse_library
@@ -39,11 +40,6 @@ from holdfast.sql.writer import Write, Writer
 _READERS: Final = 4
 # Readers for what sockets depend on: whether sessions live, and what other processes ended.
 _LOOKS: Final = 1
-# How often other processes' ends are looked for: a socket closes within a second of them (promise 6).
-_ENDS_SECONDS: Final = 0.25
-_ENDS_MARGIN_SECONDS: Final = 2.0
-_LONGEST_SILENCE_SECONDS: Final = 30.0
-_ENDS_LIMIT: Final = 1000
 
 log = logging.getLogger("holdfast.sql")
 
@@ -163,29 +159,11 @@ class SqliteStore(SqlStore):
         return "polling"
 
     async def listen(self, hint: Hint) -> None:
-        """See `Store`. Other processes' ends are found in the index of ended sessions, several times a second."""
-        time = asyncio.get_running_loop().time
-        looked_until: float | None = None
-        while True:
-            now = time()
-            # What was noted before the last look may have been committed after it, hence the margin. After a long
-            # silence, and at the start, nobody knows how far back to look.
-            if looked_until is None or now - looked_until > _LONGEST_SILENCE_SECONDS:
-                hint(None)
-                window = timedelta(seconds=_ENDS_MARGIN_SECONDS)
-            else:
-                window = timedelta(seconds=now - looked_until + _ENDS_MARGIN_SECONDS)
-            try:
-                found = await self._just_ended(window)
-                hint(None if len(found) == _ENDS_LIMIT else found)
-                looked_until = now
-            except HoldfastError as error:
-                # Told of by whoever asks the store for something; here it only means to ask again.
-                log.debug("could not look for other processes' ends: %s", error)
-            await asyncio.sleep(_ENDS_SECONDS)
+        """See `Store`. Other processes' ends are found in the index of ended sessions, see `polling.py`."""
+        await poll(hint, self._just_ended)
 
-    async def _just_ended(self, window: timedelta) -> Sequence[UUID]:
-        statement, values = self._sql.just_ended, self._bind(window=window, limit=_ENDS_LIMIT)
+    async def _just_ended(self, window: timedelta, limit: int) -> Sequence[UUID]:
+        statement, values = self._sql.just_ended, self._bind(window=window, limit=limit)
         return await self._look(lambda connection: connection.scalars(statement, values).all())
 
     async def _read(self, reading: Reading[Answer]) -> Answer:
