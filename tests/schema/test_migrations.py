@@ -20,7 +20,7 @@ from sqlalchemy.schema import CreateSchema
 import holdfast.sql.migrations as migrations_folder
 from holdfast.sessions.errors import InvalidArgument, StoreRefused
 from holdfast.sessions.store import StoreOptions
-from holdfast.sql import schema
+from holdfast.sql import revisions, schema
 from holdfast.sql.tables import VERSION_TABLE, tables
 from holdfast.sql.views import view_statements
 from tests.schema.conftest import PLACES, Place
@@ -47,8 +47,8 @@ def test_there_is_one_head() -> None:
 
 def test_the_names_of_the_files_are_the_revisions() -> None:
     """Schema: what a start takes for the newest revision, by the names alone, is so for Alembic too."""
-    assert list(schema._revisions()) == [each.revision for each in scripts().walk_revisions()][::-1]
-    assert schema._head() == scripts().get_current_head()
+    assert list(revisions.known()) == [each.revision for each in scripts().walk_revisions()][::-1]
+    assert revisions.newest() == scripts().get_current_head()
 
 
 @everywhere

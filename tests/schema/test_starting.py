@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from holdfast import InvalidArgument, SessionManager, StoreOptions, StoreRefused, StoreUnavailable
-from holdfast.sql import schema
+from holdfast.sql import revisions, schema
 from tests.schema.conftest import PLACES, Place
 from tests.schema.test_migrations import relations
 from tests.support.admin import Databases, execute, with_database, with_login, with_place
@@ -226,8 +226,8 @@ async def test_a_newer_revision_is_refused(empty: Place) -> None:
 async def test_an_older_revision_is_refused(empty: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """F-38: with upgrades left to the operator an old schema is refused with the command that mends it."""
     await schema.upgrade(empty.address)
-    present = schema._head()
-    monkeypatch.setattr(schema, "_head", lambda: "9999")
+    present = revisions.newest()
+    monkeypatch.setattr(schema, "newest", lambda: "9999")
     with pytest.raises(
         StoreRefused, match=f"at revision {present}, this version needs 9999; run `holdfast db upgrade`"
     ):
@@ -272,10 +272,10 @@ async def test_check_reads_what_a_killed_process_left_in_its_log(tmp_path: Path)
     """F-44, schema: tables that are still in the -wal of a process that was killed are there."""
     path = tmp_path / "sessions.db"
     script = (
-        "import asyncio, os, signal, sys\nfrom holdfast.sql import schema, writer\n"
+        "import asyncio, os, signal, sys\nfrom holdfast.sql import schema, sqlite_file\n"
         "asyncio.run(schema.upgrade(sys.argv[1]))\n"
         "from pathlib import Path\n"
-        "e = writer.engine(Path(sys.argv[1])); c = e.connect()\n"
+        "e = sqlite_file.engine(Path(sys.argv[1])); c = e.connect()\n"
         "c.exec_driver_sql('UPDATE holdfast_control SET epoch = 7')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

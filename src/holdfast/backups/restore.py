@@ -8,8 +8,8 @@ from holdfast.backups.archive import Tell, read, tell_nobody, verify
 from holdfast.backups.restoring import Restored, Wishes, refuse_stale
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
-from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress
+from holdfast.sql.revisions import refuse_newer
 
 
 async def restore(
@@ -47,11 +47,11 @@ async def restore(
     if data not in backup.manifest.files:
         raise StoreRefused(f"the backup {source} has no sessions in it")
     if isinstance(address, PostgresqlAddress):
-        schema.refuse_newer(backup.manifest.revision)
+        refuse_newer(backup.manifest.revision)
         refuse_stale(backup)
         return await postgresql_restore.restore(address, options, backup, directory, wishes, tell)
     if kind == "legacy":
         return await asyncio.to_thread(sqlite_restore.restore_legacy, address.path, backup, wishes, tell)
-    schema.refuse_newer(backup.manifest.revision)
+    refuse_newer(backup.manifest.revision)
     refuse_stale(backup)
     return await sqlite_restore.restore(address, options, backup, directory, wishes, tell)

@@ -22,6 +22,7 @@ from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.failures import Kind, kind_of
+from holdfast.sql.revisions import is_newest
 from holdfast.sql.sqlite_file import refuse_strange
 from holdfast.sql.tables import tables
 
@@ -135,7 +136,7 @@ def _merge(
 @asynccontextmanager
 async def _usable(backup: Backup, path: Path) -> AsyncIterator[Path]:
     """The backup's own file, or a copy of it brought up to date when it is of an earlier revision."""
-    if schema.is_newest(backup.manifest.revision):
+    if is_newest(backup.manifest.revision):
         yield backup.path / DATA
         return
     with folder_beside(path) as folder:

@@ -18,7 +18,7 @@ from holdfast.sessions.errors import HoldfastError, StoreRefused, StoreUnavailab
 from holdfast.sessions.store import Store, StoreOptions
 from holdfast.settings import Settings
 from holdfast.sql.address import PostgresqlAddress, parse_address
-from holdfast.sql.schema import within_transaction
+from holdfast.sql.transactions import within_transaction
 
 PREFIX: Final = "holdfast_bench_"
 _MARK: Final = "holdfast bench, may be dropped, made at "

@@ -40,11 +40,12 @@ def upgrade(
     """
     from holdfast.sql import schema
     from holdfast.sql.address import parse_address
+    from holdfast.sql.revisions import is_known
 
     refuse_both(sqlite, postgres)
     settings = read_settings(sqlite, postgres)
     address, options = parse_address(settings.address()), settings.store_options()
-    if to != "head" and not schema.is_known(to):
+    if to != "head" and not is_known(to):
         # Before a file is made that nothing would be in.
         end(USAGE, f"--to {to!r} is no revision; leave it out for the newest one")
     if sql:

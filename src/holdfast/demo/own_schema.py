@@ -13,6 +13,7 @@ from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, parse_address
 from holdfast.sql.tables import checked_schema
+from holdfast.sql.transactions import within_transaction
 
 
 def postgresql_at(address: str) -> PostgresqlAddress:
@@ -31,7 +32,7 @@ async def make(address: str, name: str) -> None:
         connection.execute(text(f'CREATE SCHEMA "{checked_schema(name)}"'))
 
     options = StoreOptions(schema=name)
-    await schema.within_transaction(postgresql_at(address), options, create)
+    await within_transaction(postgresql_at(address), options, create)
     await schema.upgrade(address, options)
 
 
@@ -42,7 +43,7 @@ async def drop(address: str, name: str) -> None:
         """The schema of this run, and everything in it."""
         connection.execute(text(f'DROP SCHEMA IF EXISTS "{checked_schema(name)}" CASCADE'))
 
-    await schema.within_transaction(postgresql_at(address), StoreOptions(schema=name), remove)
+    await within_transaction(postgresql_at(address), StoreOptions(schema=name), remove)
 
 
 async def rows(address: str, name: str) -> list[Row]:
@@ -61,4 +62,4 @@ async def rows(address: str, name: str) -> list[Row]:
             for id, digest, count, metadata, live in found
         ]
 
-    return await schema.within_transaction(postgresql_at(address), StoreOptions(schema=name), read)
+    return await within_transaction(postgresql_at(address), StoreOptions(schema=name), read)

@@ -26,6 +26,7 @@ from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.carried import Carried, take_in
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import tables
+from holdfast.sql.transactions import within_transaction
 
 _MARK: Final = "An import of Holdfast is under way, or was killed"
 _PASSES: Final = 5
@@ -56,23 +57,23 @@ class Beside:
 
     async def make(self) -> None:
         """Make the tables, empty. What a killed import left is removed."""
-        await schema.within_transaction(self.address, self.options, self._begin)
+        await within_transaction(self.address, self.options, self._begin)
         await schema.upgrade(self.address, replace(self.options, schema=self.schema))
         self.tell("prepared", 0)
 
     async def fill(self) -> None:
         """Take in what is there, and then what has changed meanwhile, until that is little."""
         for number in range(_PASSES):
-            changed = await schema.within_transaction(self.address, self.options, self.catch_up, snapshot=True)
+            changed = await within_transaction(self.address, self.options, self.catch_up, snapshot=True)
             if number == 0:
-                await schema.within_transaction(self.address, self.options, self._settle)
+                await within_transaction(self.address, self.options, self._settle)
             self.tell("filled", self.report.rows)
             if changed <= _FEW_ROWS:
                 return
 
     async def remove(self) -> None:
         """Remove the schema. Safe to repeat."""
-        await schema.within_transaction(self.address, self.options, self._clear)
+        await within_transaction(self.address, self.options, self._clear)
 
     def catch_up(self, connection: Connection) -> int:
         """Take in what is not as it was at the last pass; how many rows.

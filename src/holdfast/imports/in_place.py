@@ -17,6 +17,7 @@ from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.tables import VERSION_TABLE
+from holdfast.sql.transactions import within_transaction
 
 ASIDE: Final = "holdfast_legacy_sessions"
 _LOCK: Final = "SET LOCAL lock_timeout = '5s'"
@@ -119,7 +120,7 @@ async def confirm(address: PostgresqlAddress, options: StoreOptions, tell: Tell)
         tell("dropped", 0)
         return True
 
-    done = await schema.within_transaction(address, options, work)
+    done = await within_transaction(address, options, work)
     tell("committed", 0)
     return done
 

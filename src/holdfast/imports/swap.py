@@ -17,10 +17,10 @@ from holdfast.imports.in_place import put_aside
 from holdfast.imports.run import refuse
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.store import StoreOptions
-from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.failures import is_locked_out
 from holdfast.sql.tables import VERSION_TABLE
+from holdfast.sql.transactions import within_transaction
 
 _KEY: Final = "hashtextextended('holdfast import of ' || $1, 0)"
 # Everybody else waits behind us for as long as we wait for the lock.
@@ -71,9 +71,7 @@ async def swap(beside: Beside) -> None:
     counted = beside.report.copy()
     for attempt in range(_ATTEMPTS):
         try:
-            await schema.within_transaction(
-                beside.address, beside.options, lambda connection: _swap(connection, beside)
-            )
+            await within_transaction(beside.address, beside.options, lambda connection: _swap(connection, beside))
             break
         except StoreUnavailable as error:
             # What was counted in vain goes with what was done.

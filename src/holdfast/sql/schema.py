@@ -5,40 +5,31 @@ Every change runs under a lock in one transaction, so several servers may start 
 What is up to date, or not ours, is found out by looking, before anything is locked or changed.
 """
 
-import asyncio
 import io
 import os
 import threading
-import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Engine, column, inspect, select, table, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import CreateSchema
 
-from holdfast.sessions.errors import HoldfastError, InvalidArgument, StoreRefused
+from holdfast.sessions.errors import InvalidArgument, StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
-from holdfast.sql.connections import connect_arguments, for_this_transaction, promised
-from holdfast.sql.failures import Kind, kind_of, to_raise
-from holdfast.sql.sqlite_file import engine, prepare_file, reading_engine, refuse_strange
+from holdfast.sql.revisions import MIGRATIONS, newest
+from holdfast.sql.sqlite_file import prepare_file, refuse_strange
+from holdfast.sql.strangers import refuse_strangers
 from holdfast.sql.tables import VERSION_TABLE, Tables, tables
-from holdfast.sql.views import VIEWS
+from holdfast.sql.transactions import run
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-Answer = TypeVar("Answer")
-
 Address = str | os.PathLike[str] | SqliteAddress | PostgresqlAddress
 
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK_KEY: Final = 7_163_402_916
-_SQLITE_LOCK_SECONDS: Final = 30.0
 _OWN_TABLES: Final = (
     "sessions",
     "holdfast_tickets",
@@ -68,8 +59,8 @@ async def upgrade(address: Address, options: StoreOptions | None = None, revisio
     if isinstance(parsed, SqliteAddress):
         prepare_file(parsed.path)
     # Without a lock, and on SQLite without a change to the file's journal mode: it may be another program's.
-    present = await _run(parsed, options, lambda connection: _refuse_strangers(connection, own))
-    if revision != "head" or present != _head():
+    present = await run(parsed, options, lambda connection: refuse_strangers(connection, own))
+    if revision != "head" or present != newest():
         # Imported on demand, here and below: every command and every start looks, and hardly one migrates.
         from alembic import command
 
@@ -93,7 +84,7 @@ async def downgrade(
     own = _tables(parsed, options)
     if isinstance(parsed, SqliteAddress):
         refuse_strange(parsed.path)
-    await _run(parsed, options, lambda connection: _refuse_strangers(connection, own))
+    await run(parsed, options, lambda connection: refuse_strangers(connection, own))
 
     from alembic import command
 
@@ -104,24 +95,6 @@ async def downgrade(
         after(connection)
 
     await _migrate(parsed, options, change)
-
-
-async def within_transaction(
-    address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], Answer], *, snapshot: bool = False
-) -> Answer:
-    """Do something beside the tables, in one transaction with no time limit; a failure is said in our own words.
-
-    With a `snapshot` all that it reads is of one instant.
-    """
-
-    def working(connection: Connection) -> Answer:
-        if snapshot:
-            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-        # A pooler in transaction mode keeps no settings of a connection.
-        connection.execute(text(for_this_transaction(promised(None))))
-        return work(connection)
-
-    return await _run(address, options, working)
 
 
 async def check(address: Address, options: StoreOptions | None = None) -> str | None:
@@ -149,7 +122,7 @@ async def require(address: Address, options: StoreOptions | None = None) -> None
     own = _tables(parsed, options)
     if isinstance(parsed, SqliteAddress):
         refuse_strange(parsed.path)
-    await _run(parsed, options, lambda connection: refuse_unfit(connection, own))
+    await run(parsed, options, lambda connection: refuse_unfit(connection, own))
 
 
 async def revision_at(address: Address, options: StoreOptions | None = None) -> str | None:
@@ -161,7 +134,7 @@ async def revision_at(address: Address, options: StoreOptions | None = None) -> 
     own = _tables(parsed, options or StoreOptions())
     if isinstance(parsed, SqliteAddress):
         refuse_strange(parsed.path)
-    return await _run(parsed, options or StoreOptions(), lambda connection: _refuse_strangers(connection, own))
+    return await run(parsed, options or StoreOptions(), lambda connection: refuse_strangers(connection, own))
 
 
 def sql_script(address: Address, options: StoreOptions | None = None, revision: str = "head") -> str:
@@ -187,67 +160,13 @@ def sql_script(address: Address, options: StoreOptions | None = None, revision: 
 
 def refuse_unfit(connection: Connection, tables: Tables) -> None:
     """Raise `StoreRefused` unless the tables are there, are Holdfast's, and are of this version. Changes nothing."""
-    present = _refuse_strangers(connection, tables)
+    present = refuse_strangers(connection, tables)
     if present is None:
         raise StoreRefused("Holdfast's tables are not there yet; run `holdfast db upgrade`")
-    if present != _head():
+    if present != newest():
         raise StoreRefused(
-            f"the tables are at revision {present}, this version needs {_head()}; run `holdfast db upgrade`"
+            f"the tables are at revision {present}, this version needs {newest()}; run `holdfast db upgrade`"
         )
-
-
-def is_known(revision: str) -> bool:
-    """Whether there is such a revision, by its full name, in this version."""
-    return revision in _revisions()
-
-
-def is_newest(revision: str | None) -> bool:
-    """Whether a revision is the one that this version needs."""
-    return revision == _head()
-
-
-def refuse_newer(revision: str | None) -> None:
-    """Raise `StoreRefused` for a revision that this version does not know: a newer one made it."""
-    if revision not in _revisions():
-        raise StoreRefused(f"revision {revision} is of a newer version of Holdfast; install that version")
-
-
-def _refuse_strangers(connection: Connection, tables: Tables) -> str | None:
-    """The revision of the tables, `None` before the first. Raises `StoreRefused` for ones that others made."""
-    # In this order: if another server makes the tables in between, they are seen with their revision or not at all.
-    taken = _taken(connection, tables)
-    present = _revision(connection, tables.metadata.schema)
-    if present is None and taken is not None:
-        raise StoreRefused(taken)
-    if present is not None and present not in _revisions():
-        raise StoreRefused(
-            f"the tables are at revision {present}, which a newer version of Holdfast made; install that version, "
-            "or take the tables back with it first"
-        )
-    return present
-
-
-def _taken(connection: Connection, tables: Tables) -> str | None:
-    """What to say about a name of ours that is taken, if our tables are not there."""
-    schema = tables.metadata.schema
-    own = {table.name for table in tables.metadata.tables.values()}
-    own |= {str(index.name) for table in tables.metadata.tables.values() for index in table.indexes}
-    own |= set(VIEWS)
-    taken = [
-        (kind != "table", name, kind)
-        for name, kind in _relations(connection, schema)
-        # SQLite takes names that differ in case for the same.
-        if (name if schema is not None else name.lower()) in own
-    ]
-    if not taken:
-        return None
-    _, name, kind = min(taken)
-    place = "the file" if schema is None else f"schema {schema!r}"
-    return (
-        f"{place} has {'an' if kind == 'index' else 'a'} {kind} {name!r} that is not Holdfast's; it was not touched. "
-        f"To adopt the sessions of an application run `holdfast db import{'' if schema is None else ' --in-place'}`; "
-        "to keep them apart " + ("use another file" if schema is None else "set HOLDFAST_SCHEMA to another schema")
-    )
 
 
 def include_object(item: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
@@ -262,41 +181,8 @@ def include_object(item: Any, name: str | None, type_: str, reflected: bool, com
     return whose.name == "sessions" and not set(whose.columns.keys()) >= _OWN_COLUMNS
 
 
-def _relations(connection: Connection, schema: str | None) -> list[tuple[str, str]]:
-    """Name and kind of all that shares its names with tables."""
-    if schema is None:
-        statement = text("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view', 'index')")
-        return [(name, kind) for name, kind in connection.execute(statement)]
-    statement = text(
-        "SELECT relname, CASE WHEN relkind IN ('r', 'p', 'f') THEN 'table' WHEN relkind IN ('v', 'm') THEN 'view' "
-        "WHEN relkind IN ('i', 'I') THEN 'index' ELSE 'relation' END "
-        "FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = :schema"
-    )
-    return [(name, kind) for name, kind in connection.execute(statement, {"schema": schema})]
-
-
-def _revision(connection: Connection, schema: str | None) -> str | None:
-    """Read without Alembic, which would tell every start of every server to the log."""
-    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
-        return None
-    revision: str | None = connection.scalar(
-        select(column("version_num")).select_from(table(VERSION_TABLE, schema=schema))
-    )
-    return revision
-
-
-def _head() -> str:
-    return _revisions()[-1]
-
-
-@cache
-def _revisions() -> tuple[str, ...]:
-    """All there are, the newest last. By the names of their files: Alembic would load every one of them, and itself."""
-    return tuple(sorted(each.name.partition("_")[0] for each in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")))
-
-
 async def _migrate(
-    address: SqliteAddress | PostgresqlAddress, options: StoreOptions, run: Callable[["Config"], None]
+    address: SqliteAddress | PostgresqlAddress, options: StoreOptions, work: Callable[["Config"], None]
 ) -> None:
     own = _tables(address, options)
     schema = own.metadata.schema
@@ -307,12 +193,13 @@ async def _migrate(
             if not inspect(connection).has_schema(schema):
                 connection.execute(CreateSchema(schema))
         # Again, now that nobody else can make tables: another server, or the application, may have been faster.
-        _refuse_strangers(connection, own)
+        refuse_strangers(connection, own)
         config = _config(schema)
         config.attributes["connection"] = connection
-        _command(lambda: run(config))
+        with _alembic:
+            _command(lambda: work(config))
 
-    await _run(address, options, migrate, changing=True)
+    await run(address, options, migrate, changing=True)
 
 
 def _command(run: Callable[[], None]) -> None:
@@ -322,99 +209,6 @@ def _command(run: Callable[[], None]) -> None:
         run()
     except CommandError as error:
         raise InvalidArgument(f"{error}") from error
-
-
-async def _run(
-    address: SqliteAddress | PostgresqlAddress,
-    options: StoreOptions,
-    work: Callable[[Connection], Answer],
-    *,
-    changing: bool = False,
-) -> Answer:
-    """Do something in one transaction, and say in our own words what went wrong."""
-    try:
-        if isinstance(address, SqliteAddress):
-            return await asyncio.to_thread(_change_sqlite if changing else _look_into_sqlite, address.path, work)
-        if not changing:
-            return await _on_postgresql(address, options, work)
-        # In a thread, with a loop of its own: it has to wait for other threads' turn at Alembic.
-        return await asyncio.to_thread(_change_postgresql, address, options, work)
-    except HoldfastError:
-        raise
-    except Exception as error:
-        if kind_of(error) is Kind.BUG:
-            raise
-        where = f"{'SQLite file' if isinstance(address, SqliteAddress) else 'PostgreSQL at'} {address}"
-        raise to_raise(error, where) from error
-
-
-def _look_into_sqlite(path: Path, work: Callable[[Connection], Answer]) -> Answer:
-    return _in_turn(lambda: _looked_into(path, work))
-
-
-def _looked_into(path: Path, work: Callable[[Connection], Answer]) -> Answer:
-    made = reading_engine(path)
-    try:
-        with made.connect() as connection:
-            return work(connection)
-    finally:
-        made.dispose()
-
-
-def _change_sqlite(path: Path, work: Callable[[Connection], Answer]) -> Answer:
-    made = engine(path)
-    try:
-        return _in_turn(lambda: _changed(made, work))
-    finally:
-        made.dispose()
-
-
-def _changed(made: Engine, work: Callable[[Connection], Answer]) -> Answer:
-    with made.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        try:
-            with _alembic:
-                answer = work(connection)
-        except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
-            raise
-        connection.exec_driver_sql("COMMIT")
-        return answer
-
-
-def _in_turn(work: Callable[[], Answer]) -> Answer:
-    """Do it when no other server is at it: wait for its turn to end, then there may be nothing left to do."""
-    limit = time.monotonic() + _SQLITE_LOCK_SECONDS
-    while True:
-        try:
-            return work()
-        except Exception as error:
-            if kind_of(error) is not Kind.RETRY or time.monotonic() > limit:
-                raise
-        time.sleep(0.02)
-
-
-def _change_postgresql(
-    address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], Answer]
-) -> Answer:
-    with _alembic:
-        return asyncio.run(_on_postgresql(address, options, work))
-
-
-async def _on_postgresql(
-    address: PostgresqlAddress, options: StoreOptions, work: Callable[[Connection], Answer]
-) -> Answer:
-    made = create_async_engine(
-        "postgresql+asyncpg://",
-        connect_args=connect_arguments(address, pooled=options.pooled or address.pooled),
-        poolclass=NullPool,
-        hide_parameters=True,
-    )
-    try:
-        async with made.begin() as connection:
-            return await connection.run_sync(work)
-    finally:
-        await made.dispose()
 
 
 def _tables(address: SqliteAddress | PostgresqlAddress, options: StoreOptions) -> Tables:
@@ -433,7 +227,7 @@ def _config(schema: str | None, output: io.StringIO | None = None) -> "Config":
     from alembic.config import Config
 
     config = Config(output_buffer=output)
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["schema"] = schema
     return config
