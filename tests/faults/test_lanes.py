@@ -4,15 +4,15 @@ import asyncio
 import os
 import signal
 import sqlite3
-import time
+import threading
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import Overloaded, StoreUnavailable
@@ -24,6 +24,7 @@ from holdfast.sql.stores import store_at
 from holdfast.testing import MovableClock
 from tests.conftest import MigratedDatabases
 from tests.support.polling import eventually
+from tests.support.stopwatch import Stopwatch
 
 
 @pytest.fixture
@@ -47,10 +48,11 @@ async def test_slow_plain_calls_leave_the_lanes_their_connections(address: str) 
             watching = await asyncpg.connect(address)
             await eventually(lambda: watching.fetchval(query), what="both plain connections wait")
             await watching.close()
-            began = time.monotonic()
+            watch = Stopwatch()
             new = await sessions.create_session()
             assert await sessions.validate_session(new.token)
-            assert time.monotonic() - began < 1.0
+            # Whoever waits for a connection that others hold gives up after two seconds.
+            assert watch.seconds < 2.0
         finally:
             blocker.terminate()
         answers = await asyncio.gather(*slow, return_exceptions=True)
@@ -78,9 +80,9 @@ async def test_slow_plain_calls_leave_the_watches_theirs(address: str) -> None:
                 await eventually(lambda: watching.fetchval(query), what="both plain connections wait")
                 await watching.close()
                 assert await there.end_session(second.id)
-                acknowledged = time.monotonic()
+                acknowledged = Stopwatch()
                 assert await asyncio.wait_for(two.wait(), 10) is not None
-                assert time.monotonic() - acknowledged < 1.0
+                assert acknowledged.seconds < 1.0
         finally:
             blocker.terminate()
         await asyncio.gather(*slow, return_exceptions=True)
@@ -98,9 +100,10 @@ async def test_made_up_tickets_leave_log_outs_their_connections(address: str) ->
             query = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             await eventually(lambda: watching.fetchval(query), what="a ticket waits")
             await watching.close()
-            began = time.monotonic()
+            watch = Stopwatch()
             assert await sessions.delete_session(new.token)
-            assert time.monotonic() - began < 1.0
+            # Whoever waits for a connection that others hold gives up after two seconds.
+            assert watch.seconds < 2.0
         finally:
             blocker.terminate()
         answers = await asyncio.gather(*slow, return_exceptions=True)
@@ -110,35 +113,36 @@ async def test_made_up_tickets_leave_log_outs_their_connections(address: str) ->
 async def test_slow_readings_leave_the_watches_of_a_file_theirs(tmp_path: Path) -> None:
     """Promise 6: while every reader of a SQLite file is busy, an end made elsewhere is heard of in time."""
     path = tmp_path / "sessions.db"
-    endless = (
-        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000000000) SELECT max(x) FROM n"
-    )
     async with SessionManager(path, sweep_interval=None) as here, SessionManager(path, sweep_interval=None) as there:
         first, second = await there.create_session(), await there.create_session()
         async with here.watch(first.token) as one, here.watch(second.token) as two:
             assert await there.end_session(first.id)
             assert await asyncio.wait_for(one.wait(), 10) is not None
             store = here.store
-            busy: list[sqlite3.Connection] = []
+            busy: list[None] = []
+            over = threading.Event()
+
+            def hold() -> None:
+                busy.append(None)
+                over.wait(60)
 
             def reading(connection: Connection) -> None:
-                driver = connection.connection.driver_connection
-                assert driver is not None
-                busy.append(driver._conn)
-                with suppress(OperationalError):
-                    connection.exec_driver_sql(endless)
+                # As long as a query takes that is slow; but what others get of the processors is no part of this.
+                driver: Any = connection.connection.dbapi_connection
+                driver.create_function("hold", 0, hold)
+                connection.exec_driver_sql("SELECT hold()").all()
 
             slow = [asyncio.create_task(store._read(reading)) for _ in range(6)]  # type: ignore[attr-defined]  # of SQL stores
-            await eventually(lambda: len(busy) == 4, what="all readers are busy")
-            assert await there.end_session(second.id)
-            acknowledged = time.monotonic()
-            assert await asyncio.wait_for(two.wait(), 10) is not None
-            assert time.monotonic() - acknowledged < 1.0
-            while not all(each.done() for each in slow):
-                for connection in busy:
-                    connection.interrupt()
-                # One that had not begun when it was interrupted has to be interrupted again.
-                await asyncio.wait(slow, timeout=0.01)
+            try:
+                await eventually(lambda: len(busy) == 4, what="all readers are busy")
+                assert await there.end_session(second.id)
+                acknowledged = Stopwatch()
+                assert await asyncio.wait_for(two.wait(), 10) is not None
+                assert acknowledged.seconds < 1.0
+                assert len(busy) == 4
+            finally:
+                over.set()
+                await asyncio.gather(*slow, return_exceptions=True)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -195,7 +199,7 @@ async def test_a_forked_child_does_not_keep_the_file_locked(tmp_path: Path) -> N
         # As a process does that dies: it closes what it holds, and unlocks nothing.
         writer.let_go_of_lock()
         try:
-            async with SessionManager(path, sweep_interval=None, options=StoreOptions(deadline=2.0)) as sessions:
+            async with SessionManager(path, sweep_interval=None, options=StoreOptions(deadline=10.0)) as sessions:
                 assert await sessions.create_session()
         finally:
             os.kill(child, signal.SIGKILL)

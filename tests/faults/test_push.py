@@ -20,6 +20,7 @@ from tests.faults.conftest import BrokenDatabases
 from tests.support.polling import eventually
 from tests.support.pooler import TransactionPooler
 from tests.support.proxy import FaultProxy
+from tests.support.stopwatch import Stopwatch
 
 PUSH_DOWN_SECONDS = 10.0
 """Promise 6, while nobody is told of anything."""
@@ -50,18 +51,17 @@ async def listeners(facts: Truth) -> int:
     return found
 
 
-async def heard_in(waiting: "asyncio.Task[End | None]", seconds: float) -> float:
-    """How long it took to hear of the end."""
-    clock = asyncio.get_running_loop().time
-    begun = clock()
-    async with asyncio.timeout(seconds):
+async def heard_in(waiting: "asyncio.Task[End | None]", seconds: float) -> None:
+    """Wait until the end is heard of, which must take less than so many seconds."""
+    watch = Stopwatch()
+    async with asyncio.timeout(seconds + 10):
         assert await waiting is not None
-    return clock() - begun
+    assert watch.seconds < seconds
 
 
 async def test_another_servers_end_is_heard_at_once(database: str, facts: Truth) -> None:
     """By NOTIFY, in well under a second; one listening connection for all watches, none before the first."""
-    async with opened(database) as here, opened(database) as there:
+    async with opened(database, deadline=10.0) as here, opened(database, deadline=10.0) as there:
         assert here.watches.channel == "idle"
         assert await listeners(facts) == 0
         made = [await there.create_session("u1") for _ in range(20)]
@@ -69,9 +69,9 @@ async def test_another_servers_end_is_heard_at_once(database: str, facts: Truth)
             await has_channel(here, "push")
             assert await listeners(facts) == 1
             assert await there.end_session(made[0].id)
-            assert await heard_in(first, 1.0) < 1.0
+            await heard_in(first, 1.0)
             assert await there.revoke_user_sessions("u1") == 19
-            assert await heard_in(second, 1.0) < 1.0
+            await heard_in(second, 1.0)
     assert await listeners(facts) == 0
 
 
@@ -86,7 +86,7 @@ async def test_more_ends_than_a_hint_can_name(database: str) -> None:
         async with watching(here, other) as living:
             await has_channel(here, "push")
             assert await there.revoke_user_sessions("u1") == MAX_IDS + 50
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 ends = await asyncio.gather(*(watch.wait() for watch in watches))
             assert all(end is not None and end.reason == "revoked" for end in ends)
             assert not living.done()
@@ -96,7 +96,7 @@ async def test_more_ends_than_a_hint_can_name(database: str) -> None:
 
 async def test_a_lost_listener_degrades_to_polling_and_comes_back(database: str, facts: Truth) -> None:
     """F-19: its backend is ended while sessions are revoked: all are heard of, and it is told again afterwards."""
-    async with opened(database) as here, opened(database) as there:
+    async with opened(database, deadline=10.0) as here, opened(database, deadline=10.0) as there:
         made = [await there.create_session("u1") for _ in range(3)]
         async with watching(here, made[0]) as first, watching(here, made[1]) as second:
             await has_channel(here, "push")
@@ -108,7 +108,7 @@ async def test_a_lost_listener_degrades_to_polling_and_comes_back(database: str,
             await heard_in(first, PUSH_DOWN_SECONDS)
             await has_channel(here, "push")
             assert await there.end_session(made[1].id)
-            assert await heard_in(second, 1.0) < 1.0
+            await heard_in(second, 1.0)
 
 
 async def test_a_listener_cut_off_in_silence_is_found_out(database: str, network: FaultProxy) -> None:
@@ -152,7 +152,7 @@ async def test_past_a_pooler_ends_are_pushed(database: str) -> None:
             async with watching(here, new) as waiting:
                 await has_channel(here, "push")
                 assert await there.end_session(new.id)
-                assert await heard_in(waiting, 1.0) < 1.0
+                await heard_in(waiting, 1.0)
 
 
 async def fill_queue(connection: "asyncpg.Connection[Any]") -> None:
@@ -175,7 +175,7 @@ async def test_a_stuck_notification_queue_stops_no_end(breakable: BrokenDatabase
                 await fill_queue(filling)
         finally:
             filling.terminate()
-        async with opened(address) as here, opened(address) as there:
+        async with opened(address, deadline=10.0) as here, opened(address, deadline=10.0) as there:
             made = [await there.create_session("u1") for _ in range(3)]
             async with watching(here, made[0]) as waiting:
                 assert await there.end_session(made[0].id)

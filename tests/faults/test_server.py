@@ -95,8 +95,7 @@ async def test_restarted_under_load(restart: Callable[[PostgresCluster], None], 
         async with truth(address) as facts:
             await load.agrees(facts)
             await settled(manager, facts)
-        log.info("longest call: %s", round(load.longest, 3))
-        assert load.failures
+        log.info("longest call: %s; failures: %s", round(load.longest, 3), dict(load.failures))
         assert load.longest < DEADLINE + SLACK, load.texts
 
 

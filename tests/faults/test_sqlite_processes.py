@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 
 from holdfast import OutcomeUnknown, StoreUnavailable
 from holdfast.sql import writer
+from tests.faults.bench import serves
 from tests.faults.sqlite_bench import (
     in_process,
     log_of,
@@ -31,6 +33,7 @@ from tests.faults.sqlite_bench import (
     writer_of,
 )
 from tests.support.polling import eventually
+from tests.support.stopwatch import Stopwatch
 
 
 async def prepared(path: Path, sessions: int) -> list[str]:
@@ -190,11 +193,11 @@ def foreign_program(path: Path, statement: str) -> Iterator[None]:
 async def test_a_foreign_program_holds_the_lock_past_the_deadline(tmp_path: Path) -> None:
     """F-43, promise 7: at the deadline each writer hears that nothing was done; nothing is done later either."""
     path = tmp_path / "sessions.db"
-    async with opened(path, deadline=0.7) as manager:
-        token = (await manager.create_session("u1")).token
+    (token,) = await prepared(path, 1)
+    async with opened(path, deadline=1.5) as manager:
         clock = asyncio.get_running_loop().time
         with foreign_program(path, "BEGIN IMMEDIATE"):
-            begun = clock()
+            begun, watch = clock(), Stopwatch()
             calls = [
                 manager.validate_session(token),
                 manager.create_session("u2"),
@@ -202,7 +205,8 @@ async def test_a_foreign_program_holds_the_lock_past_the_deadline(tmp_path: Path
                 manager.ping(),
             ]
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            assert 0.6 < clock() - begun < 1.5
+            assert clock() - begun > 1.4
+            assert watch.seconds < 2.3
             for outcome in outcomes:
                 assert isinstance(outcome, StoreUnavailable)
                 assert not isinstance(outcome, OutcomeUnknown)
@@ -221,8 +225,8 @@ async def test_a_foreign_program_holds_the_lock_past_the_deadline(tmp_path: Path
 async def test_what_was_given_up_is_not_done_when_the_lock_is_freed(tmp_path: Path) -> None:
     """F-43, I-2: the lock is freed just after the deadline, while the writer is still waiting for it."""
     path = tmp_path / "sessions.db"
+    (token,) = await prepared(path, 1)
     async with opened(path, deadline=0.2) as manager:
-        token = (await manager.create_session("u1")).token
         for _ in range(5):
             with plain(path) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -230,7 +234,7 @@ async def test_what_was_given_up_is_not_done_when_the_lock_is_freed(tmp_path: Pa
                     await manager.validate_session(token)
                 assert not isinstance(caught.value, OutcomeUnknown)
                 connection.execute("ROLLBACK")
-            await manager.ping()
+            await eventually(partial(serves, manager), what="the writer has come to the end of it")
         found = row(path, token)
         assert found is not None
         assert found["request_count"] == 0
@@ -239,23 +243,23 @@ async def test_what_was_given_up_is_not_done_when_the_lock_is_freed(tmp_path: Pa
 async def test_a_foreign_reader_holds_nobody_up(tmp_path: Path) -> None:
     """F-49: a long reader in another program keeps the log growing, never a caller waiting; afterwards it shrinks."""
     path = tmp_path / "sessions.db"
-    async with opened(path) as manager:
+    async with opened(path, deadline=20) as manager:
         token = (await manager.create_session("u1", {"a": "x" * 10_000})).token
-        clock = asyncio.get_running_loop().time
         slowest = 0.0
         with foreign_program(path, "BEGIN"):
             for _ in range(3):
                 for _ in range(20):
-                    begun = clock()
+                    watch = Stopwatch()
                     await asyncio.gather(*(manager.create_session("u2", {"a": "x" * 10_000}) for _ in range(20)))
-                    slowest = max(slowest, clock() - begun)
+                    slowest = max(slowest, watch.seconds)
                 writer_of(manager)._next_checkpoint = 0
             grown = log_of(path).stat().st_size
             assert grown > 4 * 1024 * 1024
         writer_of(manager)._next_checkpoint = 0
         await manager.validate_session(token)
         assert log_of(path).stat().st_size < 100_000
-        assert slowest < 1.0
+        # The reader stays to the end: whoever waited for it would wait for as long as a call may take.
+        assert slowest < 5.0
         assert value(path, "SELECT count(*) FROM sessions") == 1201
 
 
@@ -284,12 +288,18 @@ print("done", flush=True)
 def test_a_program_that_forgets_to_close_ends(tmp_path: Path, how: str) -> None:
     """F-53: the interpreter exits within 5 s, and the file is in order."""
     path = tmp_path / "sessions.db"
-    begun = time.monotonic()
-    ended = subprocess.run(
-        [sys.executable, "-c", FORGETFUL, str(path), how], check=False, timeout=60, capture_output=True, text=True
-    )
-    assert "done" in ended.stdout, ended.stderr
-    assert time.monotonic() - begun < 5 + 3, "5 s, and what starting takes on a busy machine"
+    command = [sys.executable, "-c", FORGETFUL, str(path), how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        # What it takes to start is no part of this.
+        printed = program.stdout.readline()
+        done = time.monotonic()
+        try:
+            _, told = program.communicate(timeout=60)
+        finally:
+            program.kill()
+        assert printed == "done\n", told
+        assert time.monotonic() - done < 5, told
     assert whole(path)
     assert value(path, "SELECT request_count FROM sessions") >= 20
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 INTERVAL = 0.005
@@ -18,15 +20,30 @@ class Stopwatch:
     with two processors and four times the work that is at times more than any slack one would want to grant.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *servers: int) -> None:
+        """Start. What these processes wait for a processor does not count either, where the system tells."""
         self._meter = _meter_of(asyncio.get_running_loop())
+        self._servers = servers
         self._begun = time.monotonic()
-        self._stood = self._meter.stood()
+        self._stood = self._lost()
 
     @property
     def seconds(self) -> float:
         """Seconds since it was made, less those in which the loop could not run although it had to."""
-        return time.monotonic() - self._begun - (self._meter.stood() - self._stood)
+        return time.monotonic() - self._begun - (self._lost() - self._stood)
+
+    def _lost(self) -> float:
+        return self._meter.stood() + sum(map(waited, self._servers))
+
+
+def waited(pid: int) -> float:
+    """Seconds that the threads of a process were ready to run and did not, so far; none where Linux does not count."""
+    total = 0
+    with suppress(OSError):
+        for each in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError, ValueError, IndexError):
+                total += int((each / "schedstat").read_text().split()[1])
+    return total / 1e9
 
 
 class _Meter:
