@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from holdfast.legacy.reading import as_text
+from holdfast.sessions.errors import StoreRefused
 from holdfast.sql.failures import Kind, NotDone
 from holdfast.sql.sqlite_file import identity
 from holdfast.sql.writer import FileWriter
@@ -51,9 +52,13 @@ class BesideOthers(FileWriter):
             self._driver.close()
         self.let_go_of_lock()
 
-    def _is_replaced(self) -> bool:
-        """Whether another file is in the place of the one that was opened, or none."""
-        return identity(self._path) != self._file
+    def refuse_replaced(self) -> None:
+        """See `FileWriter`."""
+        if identity(self._path) != self._file:
+            raise StoreRefused(
+                f"{self._where} was replaced or deleted while it was open; stop all processes that use it, put the "
+                "right file in place and start again"
+            )
 
     def _statement(self, text: str) -> None:
         """See `FileWriter`. Waits for the write lock by looking often, where SQLite would look ever less often.

@@ -25,7 +25,7 @@ from holdfast.legacy.sessions import LegacySessions
 from holdfast.legacy.tables import install
 from holdfast.legacy.whole_table import WholeTable
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import AuthorityMoved, StoreRefused
+from holdfast.sessions.errors import AuthorityMoved
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import Record
 from holdfast.sessions.store import Held, Key
@@ -87,7 +87,8 @@ class LegacyWriter(BesideOthers):
         """See `FileWriter`. A heap of notes is taken up first, in transactions of its own."""
         try:
             while self.sessions.adoption.backlog() > CHUNK and self.held().authority == "here":
-                self._transaction(self.sessions.take_up)
+                with self._turn(), self._transaction():
+                    self.sessions.take_up()
         except sqlite3.Error as error:
             raise NotDone(kind_of(error), error) from error
         return super().write(batch)
@@ -114,15 +115,8 @@ class LegacyWriter(BesideOthers):
             )
             self._noting = made.connect()
         connection = self._noting
-        self._transaction(lambda: noting(connection))
-
-    def refuse_replaced(self) -> None:
-        """See `FileWriter`."""
-        if self._is_replaced():
-            raise StoreRefused(
-                f"{self._where} was replaced or deleted while it was open; stop all processes that use it, put the "
-                "right file in place and start again"
-            )
+        with self._turn(), self._transaction():
+            noting(connection)
 
     def held(self) -> Held:
         """The file's authority. Takes no lock."""
@@ -195,18 +189,8 @@ class LegacyWriter(BesideOthers):
         limit = time.monotonic() + _OPENING_SECONDS
         while True:
             try:
-                return self._transaction(work)
+                with self._turn(), self._transaction():
+                    return work()
             except (sqlite3.Error, NotDone) as error:
                 if kind_of(error) is not Kind.RETRY or time.monotonic() > limit:
                     raise
-
-    def _transaction(self, work: Callable[[], Answer]) -> Answer:
-        with self._turn():
-            self._statement("BEGIN IMMEDIATE")
-            try:
-                answer = work()
-                self._driver.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-            return answer

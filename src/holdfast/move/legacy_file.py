@@ -14,7 +14,7 @@ from holdfast.legacy.tables import install
 from holdfast.legacy.usual_rows import UsualRows
 from holdfast.legacy.zone import zone_named
 from holdfast.move.sqlite_side import SqliteSide
-from holdfast.move.state import MoveRefused, Reached
+from holdfast.move.state import Reached
 from holdfast.sql.tables import instant
 
 Answer = TypeVar("Answer")
@@ -46,14 +46,6 @@ class LegacyFile(BesideOthers, SqliteSide):
         """See `SqliteSide`: Holdfast's own tables beside the legacy one. Whoever serves the file looks at its rows."""
         if statements.held(self._driver).authority == "here":
             self._alone_with(self._install)
-
-    def refuse_replaced(self) -> None:
-        """See `FileWriter`."""
-        if self._is_replaced():
-            raise MoveRefused(
-                f"{self._where} was replaced or deleted while it was open; stop all processes that use it, put the "
-                "right file in place and start again"
-            )
 
     def _committed(self) -> None:
         """Nothing: the file's log is the old application's affair too."""
@@ -95,12 +87,5 @@ class LegacyFile(BesideOthers, SqliteSide):
 
     def _alone_with(self, work: Callable[[], Answer]) -> Answer:
         """The answer of some work in a transaction of its own."""
-        with self._turn():
-            self._statement("BEGIN IMMEDIATE")
-            try:
-                answer = work()
-                self._run("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-            return answer
+        with self._turn(), self._transaction():
+            return work()

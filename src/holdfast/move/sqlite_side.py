@@ -365,18 +365,13 @@ class SqliteSide(Writer):
         """One transaction in turn with all other processes, of a mover that nobody took over from."""
         self.refuse_replaced()
         with self._turn():
-            self._statement("BEGIN IMMEDIATE")
-            try:
+            with self._transaction():
                 if token is not None:
                     self._run("UPDATE holdfast_move SET token = ? WHERE id = 1 AND token <= ?", token, token)
                     if self._one("SELECT changes()") != (1,):
                         raise LeaseHeld("another process took the move over")
                 yield
                 self._reached(step)
-                self._run("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
             self._reached(f"{step} done")
             self._committed()
 

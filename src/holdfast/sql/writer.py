@@ -145,6 +145,17 @@ class FileWriter(ABC):
             self.failing = kind_of(error) is not Kind.RETRY
             raise NotDone(_definite(kind_of(error)), error) from error
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """A transaction that is no batch, to be had in turn: all of it is done, or nothing. Raises `NotDone`."""
+        self._statement("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._driver.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
     def _roll_back(self) -> bool:
         """Leave the transaction, if there is one; whether that worked."""
         with suppress(sqlite3.Error):
@@ -214,14 +225,8 @@ class Writer(FileWriter):
         Raises `NotDone`, or what it raised, when it was not done.
         """
         self.refuse_replaced()
-        with self._turn():
-            self._statement("BEGIN IMMEDIATE")
-            try:
-                noting(cast("Connection", self._connection))
-                self._driver.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
+        with self._turn(), self._transaction():
+            noting(cast("Connection", self._connection))
 
     def probe(self, _: Connection, __: bool) -> None:
         """A write that changes nothing but must reach the disk."""
