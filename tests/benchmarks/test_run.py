@@ -25,7 +25,7 @@ def quick_run(address: str, folder: Path, *arguments: str) -> tuple[str, dict[st
         capture_output=True,
         text=True,
         env={**os.environ, "HOLDFAST_BENCH_DATABASE_URL": address},
-        timeout=100,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     (written,) = folder.glob("*.json")

@@ -52,7 +52,7 @@ def test_nothing_is_lost_and_nothing_is_left(temporary: Path, tmp_path: Path) ->
     """Demo: four clients through two cut-overs; the journals agree with the store, and only what was kept is left."""
     kept = tmp_path / "kept"
     process = start(temporary, tmp_path, "--clients", "4", "--seconds", "1", "--json", "--keep", str(kept))
-    printed, told = process.communicate(timeout=100)
+    printed, told = process.communicate(timeout=250)
     assert process.returncode == 0, told
     outcome = json.loads(printed)
     assert outcome["clean"] is True
