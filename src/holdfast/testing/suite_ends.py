@@ -10,7 +10,7 @@ import pytest
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.ids import new_id
 from holdfast.sessions.manager import SessionManager
-from holdfast.sessions.session import END_REASONS, End, EndReason
+from holdfast.sessions.session import END_REASONS, End
 from holdfast.sessions.tokens import new_token
 from holdfast.sessions.watches import POLL_SECONDS
 from holdfast.testing.clock import MovableClock
@@ -20,32 +20,37 @@ from holdfast.testing.suite_base import SuiteBase, known, move_to, present, soon
 class EndsSuite(SuiteBase):
     """Reasons are final, and a watch tells its session's end."""
 
-    @pytest.mark.parametrize("reason", END_REASONS)
-    async def test_each_reason_is_kept(self, sessions: SessionManager, clock: MovableClock, reason: EndReason) -> None:
+    async def test_each_reason_is_kept(
+        self, sessions: SessionManager, clock: MovableClock, subtests: pytest.Subtests
+    ) -> None:
         """An end has the reason it was given for as long as the retention, and is unknown after it."""
-        new = await sessions.create_session(user_id="u1")
-        assert await sessions.why_ended(new.token) is None
-        before = await sessions.ping()
-        assert await sessions.end_session(new.id, reason)
-        end = present(await sessions.store.end_of(UUID(new.id)))
-        assert end == End(new.id, "u1", reason, end.ended_at)
-        assert before <= end.ended_at <= await sessions.ping()
-        clock.advance(3500)
-        await sessions.sweep()
-        assert await sessions.why_ended(new.token) == reason
-        assert await sessions.store.end_of(UUID(new.id)) == end
-        clock.advance(200)
-        await sessions.sweep()
-        assert await sessions.why_ended(new.token) == "unknown"
-        assert await sessions.store.end_of(UUID(new.id)) is None
+        for reason in END_REASONS:
+            with subtests.test(reason):
+                new = await sessions.create_session(user_id="u1")
+                assert await sessions.why_ended(new.token) is None
+                before = await sessions.ping()
+                assert await sessions.end_session(new.id, reason)
+                end = present(await sessions.store.end_of(UUID(new.id)))
+                assert end == End(new.id, "u1", reason, end.ended_at)
+                assert before <= end.ended_at <= await sessions.ping()
+                clock.advance(3500)
+                await sessions.sweep()
+                assert await sessions.why_ended(new.token) == reason
+                assert await sessions.store.end_of(UUID(new.id)) == end
+                clock.advance(200)
+                await sessions.sweep()
+                assert await sessions.why_ended(new.token) == "unknown"
+                assert await sessions.store.end_of(UUID(new.id)) is None
 
-    @pytest.mark.parametrize("reason", ["replaced", "unknown", "", "REVOKED", None, 1], ids=repr)
-    async def test_other_reasons_are_refused(self, sessions: SessionManager, reason: Any) -> None:
+    async def test_other_reasons_are_refused(self, sessions: SessionManager, subtests: pytest.Subtests) -> None:
         """Only the four reasons for an end are one."""
         new = await sessions.create_session()
-        with pytest.raises(InvalidArgument):
-            await sessions.end_session(new.id, reason)
-        assert await sessions.validate_session(new.token)
+        wrong: list[Any] = ["replaced", "unknown", "", "REVOKED", None, 1]
+        for reason in wrong:
+            with subtests.test(repr(reason)):
+                with pytest.raises(InvalidArgument):
+                    await sessions.end_session(new.id, reason)
+                assert await sessions.validate_session(new.token)
 
     async def test_the_first_reason_stays(self, sessions: SessionManager, clock: MovableClock) -> None:
         """Neither another end, nor expiry, nor a sweep changes why a session ended."""

@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -151,29 +150,30 @@ class LifecycleSuite(SuiteBase):
                 assert await sessions.end_session(token) is False
             assert store.calls == calls
 
-    @pytest.mark.parametrize("token", NOT_STRINGS, ids=lambda token: type(token).__name__)
     async def test_a_token_that_is_not_a_string_is_the_callers_mistake(
-        self, sessions: SessionManager, token: Any
+        self, sessions: SessionManager, subtests: pytest.Subtests
     ) -> None:
         """Every method raises `InvalidArgument` for it (S-08)."""
-        for method in (
-            sessions.validate_session,
-            sessions.get_session,
-            sessions.delete_session,
-            sessions.extend_session,
-            sessions.rotate_session,
-            sessions.why_ended,
-            sessions.create_ticket,
-            sessions.redeem_ticket,
-            sessions.get_by_id,
-            sessions.end_session,
-        ):
-            with pytest.raises(InvalidArgument):
-                await method(token)
-        with pytest.raises(InvalidArgument):
-            await sessions.update_metadata(token, {})
-        with pytest.raises(InvalidArgument):
-            sessions.watch(token)
+        for token in NOT_STRINGS:
+            with subtests.test(type(token).__name__):
+                for method in (
+                    sessions.validate_session,
+                    sessions.get_session,
+                    sessions.delete_session,
+                    sessions.extend_session,
+                    sessions.rotate_session,
+                    sessions.why_ended,
+                    sessions.create_ticket,
+                    sessions.redeem_ticket,
+                    sessions.get_by_id,
+                    sessions.end_session,
+                ):
+                    with pytest.raises(InvalidArgument):
+                        await method(token)
+                with pytest.raises(InvalidArgument):
+                    await sessions.update_metadata(token, {})
+                with pytest.raises(InvalidArgument):
+                    sessions.watch(token)
 
     async def test_deleting_ends_the_session(self, sessions: SessionManager) -> None:
         """Delete answers whether there was a live session, and from then on the token opens nothing."""

@@ -66,25 +66,27 @@ class UsersSuite(SuiteBase):
             assert await sessions.get_active_session_count() == len(INJECTIONS) - left
             assert await sessions.revoke_user_sessions(text) == 1
 
-    @pytest.mark.parametrize("user_id", ["u", "u" * 255, "é" * 255, "\N{GRINNING FACE}" * 255], ids=[1, 2, 3, 4])
-    async def test_user_ids_at_the_limit(self, sessions: SessionManager, user_id: str) -> None:
+    async def test_user_ids_at_the_limit(self, sessions: SessionManager, subtests: pytest.Subtests) -> None:
         """From 1 to 255 characters, however many bytes they take (S-54)."""
-        new = await sessions.create_session(user_id=user_id)
-        assert present(await sessions.validate_session(new.token)).user_id == user_id
-        assert len(await sessions.list_sessions(user_id)) == 1
+        for user_id in ("u", "u" * 255, "é" * 255, "\N{GRINNING FACE}" * 255):
+            with subtests.test(f"{len(user_id)} characters, {len(user_id.encode())} bytes"):
+                new = await sessions.create_session(user_id=user_id)
+                assert present(await sessions.validate_session(new.token)).user_id == user_id
+                assert len(await sessions.list_sessions(user_id)) == 1
 
-    @pytest.mark.parametrize("user_id", REFUSED_USERS, ids=range(len(REFUSED_USERS)))
-    async def test_bad_user_ids_are_refused(self, sessions: SessionManager, user_id: Any) -> None:
+    async def test_bad_user_ids_are_refused(self, sessions: SessionManager, subtests: pytest.Subtests) -> None:
         """Too short, too long, unholdable or no string: refused everywhere (S-53, S-54)."""
-        for call in (
-            sessions.create_session,
-            sessions.list_sessions,
-            sessions.revoke_user_sessions,
-            sessions.erase_user,
-        ):
-            with pytest.raises(InvalidArgument):
-                await call(user_id)
-        assert await sessions.get_active_session_count() == 0
+        for number, user_id in enumerate(REFUSED_USERS):
+            with subtests.test(str(number)):
+                for call in (
+                    sessions.create_session,
+                    sessions.list_sessions,
+                    sessions.revoke_user_sessions,
+                    sessions.erase_user,
+                ):
+                    with pytest.raises(InvalidArgument):
+                        await call(user_id)
+                assert await sessions.get_active_session_count() == 0
 
     async def test_pages_follow_one_another(self, sessions: SessionManager) -> None:
         """Page after page gives every live session once, in order of id, of one user or of all."""
@@ -110,21 +112,26 @@ class UsersSuite(SuiteBase):
         assert await sessions.list_sessions(after=made[2].id) == []
         assert await sessions.list_sessions(after="ffffffff-ffff-ffff-ffff-ffffffffffff") == []
 
-    @pytest.mark.parametrize("limit", [0, -1, 1001, 1.0, True, None, "10"], ids=repr)
-    async def test_bad_limits_are_refused(self, sessions: SessionManager, limit: Any) -> None:
+    async def test_bad_limits_are_refused(self, sessions: SessionManager, subtests: pytest.Subtests) -> None:
         """A limit is a whole number from 1 to 1000."""
-        with pytest.raises(InvalidArgument):
-            await sessions.list_sessions(limit=limit)
+        wrong: list[Any] = [0, -1, 1001, 1.0, True, None, "10"]
+        for limit in wrong:
+            with subtests.test(repr(limit)), pytest.raises(InvalidArgument):
+                await sessions.list_sessions(limit=limit)
 
-    @pytest.mark.parametrize("text", ["", "x", "' OR 1=1 --", "0" * 32, "{" + "0" * 36 + "}", 1], ids=repr)
-    async def test_bad_ids_are_refused_where_a_guess_would_harm(self, sessions: SessionManager, text: Any) -> None:
+    async def test_bad_ids_are_refused_where_a_guess_would_harm(
+        self, sessions: SessionManager, subtests: pytest.Subtests
+    ) -> None:
         """As `after` and `keep` a text that is no id raises `InvalidArgument`, and nothing is revoked."""
         await sessions.create_session(user_id="u1")
-        with pytest.raises(InvalidArgument):
-            await sessions.list_sessions(after=text)
-        with pytest.raises(InvalidArgument):
-            await sessions.revoke_user_sessions("u1", keep=text)
-        assert await sessions.get_active_session_count() == 1
+        wrong: list[Any] = ["", "x", "' OR 1=1 --", "0" * 32, "{" + "0" * 36 + "}", 1]
+        for text in wrong:
+            with subtests.test(repr(text)):
+                with pytest.raises(InvalidArgument):
+                    await sessions.list_sessions(after=text)
+                with pytest.raises(InvalidArgument):
+                    await sessions.revoke_user_sessions("u1", keep=text)
+                assert await sessions.get_active_session_count() == 1
 
     async def test_a_list_shows_what_get_shows(self, sessions: SessionManager) -> None:
         """The sessions of a list are whole: metadata, times and counts."""
