@@ -107,6 +107,9 @@ async def keep_tokens(connection: "Connection", s: str) -> None:
         f"SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ INSERT INTO {s}.{TOKENS} (digest, token) "
         "VALUES (kept, clear) ON CONFLICT DO NOTHING $$"
     )
+    # Where a database lets not everybody call a new function, whoever makes sessions still has to.
+    for role in await _allowed(connection, f"{s}.sessions", "INSERT"):
+        await connection.execute(f"GRANT EXECUTE ON FUNCTION {s}.{KEEP_TOKEN}(bytea, text) TO {role}")
 
 
 async def capture(connection: "Connection", s: str, *, on: bool) -> None:
