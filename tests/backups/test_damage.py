@@ -3,15 +3,18 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from holdfast.backups import archive
+from holdfast.backups import room
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from tests.backups.conftest import Place
 from tests.backups.killed import Killer
+
+FULL = re.compile(r"StoreUnavailable: nothing more can be written in .* about [\d,]+ bytes are needed: free some space")
 
 
 def data_of(path: Path) -> Path:
@@ -130,8 +133,10 @@ async def test_a_directory_that_others_may_write_to_is_refused(place: Place) -> 
 
 async def test_there_has_to_be_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Issue 4: too little free space is found before anything is written."""
-    monkeypatch.setattr(archive, "_ROOM_BYTES", 1 << 60)
-    with pytest.raises(StoreUnavailable, match="no room"):
+    monkeypatch.setattr(room, "_SPARE_BYTES", 1 << 60)
+    with pytest.raises(
+        StoreUnavailable, match=r"no room .* bytes are needed.*free \d[\d,]* more, .*--directory or HOLD"
+    ):
         await place.backup()
     assert list(place.folder.iterdir()) == []
 
@@ -142,7 +147,8 @@ async def test_a_disk_that_fills_up(place: Place, killer: Killer) -> None:
         tokens = [(await sessions.create_session("u", {"filler": "x" * 3000})).token for _ in range(60)]
         ended = await asyncio.to_thread(killer.run, "backup", place.address, str(place.folder), limit=50_000)
         assert ended.error is not None
-        assert ended.error.startswith("StoreUnavailable: ")
+        assert FULL.match(ended.error)
+        assert ended.error.endswith("or give another directory with --directory or HOLDFAST_BACKUP_DIRECTORY")
         assert list(place.folder.iterdir()) == []
         assert await sessions.validate_session(tokens[0])
 
@@ -163,6 +169,6 @@ async def test_a_disk_that_fills_up_during_a_restore(file_place: Place, killer: 
     file_place.lose()
     ended = killer.run(*arguments, limit=50_000)
     assert ended.error is not None
-    assert ended.error.startswith("StoreUnavailable: ")
+    assert FULL.match(ended.error)
     assert not file_place.path.exists()
     assert killer.run(*arguments).error is None

@@ -4,7 +4,6 @@
 is called `NAME.holdfast.partial`, which nothing takes for a backup.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -19,15 +18,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from holdfast.backups.manifest import MANIFEST, DataFile, Manifest, parse
+from holdfast.backups.manifest import MANIFEST, DataFile, Kind, Manifest, parse
+from holdfast.backups.room import room_for
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 
 SUFFIX: Final = ".holdfast"
 PARTIAL: Final = ".partial"
 NAME: Final = re.compile(r"holdfast-[0-9]{8}T[0-9]{6}Z-[a-z]+-[0-9a-f]{8}\.holdfast")
-_ROOM_BYTES: Final = 16 * 1024 * 1024
 _CHUNK_BYTES: Final = 1024 * 1024
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ELSEWHERE: Final = ", or give another directory with --directory or HOLDFAST_BACKUP_DIRECTORY"
 
 Tell = Callable[[str, int], None]
 """Hears of every step by its name, and how many rows are done."""
@@ -55,33 +54,18 @@ def product_version() -> str:
         return "unknown"
 
 
-def prepare_directory(directory: Path, needed: int) -> None:
-    """Make the directory, owner-only, and see that a backup of so many bytes has room.
-
-    Raises `StoreRefused` for what is no directory and for one that others may write to, `StoreUnavailable` when there
-    is no room.
-    """
+def _prepare(directory: Path) -> None:
+    """Make the directory, owner-only. Raises `StoreRefused` for what is none, and for one that others may write to."""
     try:
         if os.path.lexists(directory) and not directory.is_dir():
             raise StoreRefused(f"{directory} is not a directory; give another one with --directory")
         for each in reversed([each for each in (directory, *directory.parents) if not each.exists()]):
             each.mkdir(mode=0o700, exist_ok=True)
         refuse_open(directory.resolve())
-        refuse_full(directory, needed)
     except OSError as error:
         raise StoreUnavailable(
-            f"the directory {directory} cannot be used ({error.strerror}); check its owner and mode, or give another "
-            "one with --directory"
+            f"the directory {directory} cannot be used ({error.strerror}); check its owner and mode{_ELSEWHERE}"
         ) from error
-
-
-def refuse_full(directory: Path, needed: int) -> None:
-    """Raise `StoreUnavailable` when so many bytes have no room in a directory."""
-    free = shutil.disk_usage(directory).free
-    if free < needed + _ROOM_BYTES:
-        raise StoreUnavailable(
-            f"there is no room in {directory}: about {needed + _ROOM_BYTES:,} bytes are needed, {free:,} are free"
-        )
 
 
 def refuse_open(path: Path) -> None:
@@ -95,28 +79,21 @@ def refuse_open(path: Path) -> None:
 
 
 @contextmanager
-def new_archive(directory: Path, kind: str, now: datetime) -> Iterator[Path]:
-    """A folder to write a backup into, gone if that fails; `publish` makes it count."""
+def new_archive(directory: Path, kind: Kind, now: datetime, needed: int) -> Iterator[Path]:
+    """A folder to write a backup of about so many bytes into, gone if that fails; `publish` makes it count.
+
+    The directory is made if need be, owner-only. Raises `StoreRefused` for what is no directory and for one that others
+    may write to, `StoreUnavailable` when there is no room in it.
+    """
+    _prepare(directory)
     name = f"holdfast-{now:%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(4)}{SUFFIX}"
     folder = directory / f"{name}{PARTIAL}"
-    with out_of_room(directory):
+    with room_for(needed, directory, _ELSEWHERE):
         folder.mkdir(mode=0o700)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def out_of_room(directory: Path) -> Iterator[None]:
-    """Say in our own words that a disk is full, or cannot be written to."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, TimeoutError | ConnectionError):
-            raise
-        why = "its disk is full; free some space" if error.errno in _NO_ROOM else error.strerror
-        raise StoreUnavailable(f"nothing more can be written in {directory}: {why}") from error
 
 
 def publish(folder: Path, manifest: Manifest, tell: Tell) -> Backup:

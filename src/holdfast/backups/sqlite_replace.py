@@ -146,11 +146,6 @@ def copied(backup: Backup, folder: Path) -> Path:
     return file
 
 
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-
-
 @contextmanager
 def turn(path: Path) -> Iterator[None]:
     """Keep the servers' writers off the file, as they keep each other off."""

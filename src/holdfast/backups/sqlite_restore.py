@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
-from holdfast.backups.archive import Backup, Tell, out_of_room, refuse_full, sync
+from holdfast.backups.archive import Backup, Tell, sync
 from holdfast.backups.merging import RESTORED, Merged, MergeStatements
 from holdfast.backups.restoring import Restored, Wishes, is_known
+from holdfast.backups.room import room_for
 from holdfast.backups.sqlite_copy import Inside, connect, look_inside, named, open_to_read, refuse_damaged
-from holdfast.backups.sqlite_replace import DATA, clear_leftovers, copied, existing, folder_beside, replace, turn
+from holdfast.backups.sqlite_replace import DATA, clear_leftovers, copied, folder_beside, replace, turn
 from holdfast.backups.take import take
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.store import StoreOptions
@@ -33,9 +34,8 @@ async def restore(
     """Put a verified backup of a SQLite store back. See `restore.restore`."""
     path, where = address.path, f"SQLite file {address.path}"
     await asyncio.to_thread(clear_leftovers, path)
-    with named(where), out_of_room(path.parent):
+    with named(where), room_for(2 * backup.manifest.files[DATA].size, path.parent):
         found = await asyncio.to_thread(_present, path)
-        refuse_full(existing(path.parent), 2 * backup.manifest.files[DATA].size)
         if found is None:
             return await replace(path, backup, wishes, tell)
         inside, sessions = found
@@ -57,15 +57,13 @@ def restore_legacy(path: Path, backup: Backup, wishes: Wishes, tell: Tell) -> Re
             f"{backup.path} is of a legacy file, in which a session is there or not: all that were live would come "
             "back, whatever ended since. Add --keep-sessions-live to restore it all the same"
         )
-    with out_of_room(path.parent):
-        refuse_full(existing(path.parent), backup.manifest.files[DATA].size)
-        with folder_beside(path) as folder:
-            file = copied(backup, folder)
-            sync(file)
-            tell("copied", 0)
-            # Unlike a rename it never takes the place of a file that came into being meanwhile.
-            os.link(file, path)
-            sync(path.parent)
+    with room_for(backup.manifest.files[DATA].size, path.parent), folder_beside(path) as folder:
+        file = copied(backup, folder)
+        sync(file)
+        tell("copied", 0)
+        # Unlike a rename it never takes the place of a file that came into being meanwhile.
+        os.link(file, path)
+        sync(path.parent)
     tell("replaced", 0)
     return Restored(Merged(brought_back=backup.manifest.rows.get("sessions", 0)))
 

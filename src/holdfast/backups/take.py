@@ -10,12 +10,11 @@ from holdfast.backups.archive import (
     Tell,
     described,
     new_archive,
-    prepare_directory,
     product_version,
     publish,
     tell_nobody,
 )
-from holdfast.backups.manifest import Manifest
+from holdfast.backups.manifest import Kind, Manifest
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress
@@ -38,7 +37,6 @@ async def take(
 
 def _take_sqlite(path: Path, directory: Path, tell: Tell) -> Backup:
     refuse_strange(path)
-    prepare_directory(directory, sqlite_copy.size_of(path))
     with (
         sqlite_copy.named(f"the backup of SQLite file {path} into {directory}"),
         closing(sqlite_copy.open_to_read(path)) as source,
@@ -46,14 +44,14 @@ def _take_sqlite(path: Path, directory: Path, tell: Tell) -> Backup:
         inside = sqlite_copy.look_inside(source)
         if not inside.tables:
             raise StoreRefused(f"SQLite file {path} has no tables: there is nothing to back up")
-        kind = "legacy" if inside.revision is None else "sqlite"
-        with new_archive(directory, kind, inside.now) as folder:
+        kind: Kind = "legacy" if inside.revision is None else "sqlite"
+        with new_archive(directory, kind, inside.now, sqlite_copy.size_of(path)) as folder:
             tell("begun", 0)
             target = folder / "sessions.db"
             rows = sqlite_copy.copy(source, inside, target, tell)
             manifest = Manifest(
                 holdfast=product_version(),
-                kind="legacy" if inside.revision is None else "sqlite",
+                kind=kind,
                 revision=inside.revision,
                 store_id=inside.store_id,
                 authority=inside.authority,
@@ -72,8 +70,7 @@ async def _take_postgresql(address: PostgresqlAddress, options: StoreOptions, di
                 f"Holdfast's tables are not in schema {options.schema!r} of {address}: there is nothing to back up; "
                 "check the address and HOLDFAST_SCHEMA"
             )
-        prepare_directory(directory, inside.size)
-        with new_archive(directory, "postgresql", inside.now) as folder:
+        with new_archive(directory, "postgresql", inside.now, inside.size) as folder:
             tell("begun", 0)
             files = {
                 f"{table}.copy": await postgresql_copy.copy_out(
@@ -114,8 +111,7 @@ async def take_table(
         if not columns:
             raise StoreRefused(f"there is no table {place} in {address}: there is nothing to back up")
         now, size = await connection.fetchrow("SELECT clock_timestamp(), pg_table_size(to_regclass($1))", place)
-        prepare_directory(directory, size)
-        with new_archive(directory, "table", now) as folder:
+        with new_archive(directory, "table", now, size) as folder:
             tell("begun", 0)
             target = folder / f"{table}.copy"
             file = await postgresql_copy.copy_out(connection, options.schema, table, columns, target, tell)
