@@ -77,6 +77,7 @@ async def plan_for_anything(connection: "asyncpg.Connection[Any]", text: str) ->
     await connection.execute(f"PREPARE it AS {text}")
     nothing = ", ".join(["NULL"] * max(map(int, re.findall(r"\$(\d+)", text))))
     rows = await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE it({nothing})")
+    await connection.execute("DEALLOCATE it")
     return "\n".join(row[0] for row in rows)
 
 
@@ -90,34 +91,37 @@ def touches(count: int, by_id: bool = False) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("count", [1, 256 - 1])
-@pytest.mark.parametrize("policy", POLICIES)
+TOUCHES = [(by_id, policy, count) for by_id in (False, True) for policy in POLICIES for count in (1, 256 - 1)]
+
+
 @pytest.mark.parametrize("made", ["before there are rows", "after"])
-@pytest.mark.parametrize("by_id", [False, True], ids=["digest", "id"])
-async def test_the_touch_batch(
-    connection: "asyncpg.Connection[Any]", by_id: bool, made: str, policy: str, count: int
-) -> None:
+async def test_the_touch_batch(connection: "asyncpg.Connection[Any]", made: str, subtests: pytest.Subtests) -> None:
     """Found and written by a unique index, one row after the other in order of id, with a plan of any age."""
     all_tables = tables("public")
-    joined = joined_touch(all_tables, Statements(all_tables, POLICIES[policy]), POLICIES[policy], by_id=by_id).waiting
     await as_a_lane(connection)
     if made == "after":
         await fill(connection)
-    await connection.execute(f"PREPARE touch AS {joined.text}")
-    before = await plan_of(connection, "touch", joined, **touches(count, by_id))
+    planned = []
+    for number, (by_id, policy, count) in enumerate(TOUCHES):
+        rules = POLICIES[policy]
+        joined = joined_touch(all_tables, Statements(all_tables, rules), rules, by_id=by_id).waiting
+        await connection.execute(f"PREPARE touch_{number} AS {joined.text}")
+        planned.append((joined, await plan_of(connection, f"touch_{number}", joined, **touches(count, by_id))))
     if made != "after":
         await connection.execute(FILL)
-    plan = await plan_of(connection, "touch", joined, **touches(count, by_id))
-    for text in (before, plan):
-        assert by_id or "sessions_digest_key" in text, text
-        assert "sessions_pkey" in text or (policy != "grace" and not by_id), text
-        assert not re.search(r"Seq Scan on sessions|Hash Join|Merge Join", text), text
-        # With a grace the rows are locked before; without, the outer side of the loop is the order of the locks.
-        if by_id or policy != "grace":
-            given = "Subquery Scan on asked" if by_id else "CTE Scan on opened"
-            assert re.search(rf"-> +Nested Loop\n +-> +{given}\n", text), text
-        if policy == "grace" and not by_id:
-            assert "sessions_previous_digest_idx" in text, text
+    for number, ((by_id, policy, count), (joined, before)) in enumerate(zip(TOUCHES, planned, strict=True)):
+        plan = await plan_of(connection, f"touch_{number}", joined, **touches(count, by_id))
+        for text in (before, plan):
+            with subtests.test(f"{count} by {'id' if by_id else 'digest'}, {policy}"):
+                assert by_id or "sessions_digest_key" in text, text
+                assert "sessions_pkey" in text or (policy != "grace" and not by_id), text
+                assert not re.search(r"Seq Scan on sessions|Hash Join|Merge Join", text), text
+                # With a grace the rows are locked before; without, the outer side of the loop is the locks' order.
+                if by_id or policy != "grace":
+                    given = "Subquery Scan on asked" if by_id else "CTE Scan on opened"
+                    assert re.search(rf"-> +Nested Loop\n +-> +{given}\n", text), text
+                if policy == "grace" and not by_id:
+                    assert "sessions_previous_digest_idx" in text, text
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -165,8 +169,7 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("name", PLAIN)
-async def test_plain_statements(connection: "asyncpg.Connection[Any]", name: str) -> None:
+async def test_plain_statements(connection: "asyncpg.Connection[Any]", subtests: pytest.Subtests) -> None:
     """Each finds its rows by the index that is there for it, also with a plan for any argument."""
     statements = Statements(tables("public"), Policy())
     await fill(connection)
@@ -175,11 +178,13 @@ async def test_plain_statements(connection: "asyncpg.Connection[Any]", name: str
         "list of all": lambda: statements.list_live(of_user=False, after=True),
         "end user": lambda: statements.end_user(keep=True),
     }
-    statement = others[name]() if name in others else getattr(statements, name)
     driver: Any = asyncpg_dialect
-    compiled = statement.compile(dialect=driver.dialect())
-    text = re.sub(r"\(__\[POSTCOMPILE_\w+\]\)", "('expired')", str(compiled))
-    plan = await plan_for_anything(connection, text)
-    for index in PLAIN[name]:
-        assert index in plan, plan
-    assert "Seq Scan on sessions" not in plan, plan
+    for name, indexes in PLAIN.items():
+        statement = others[name]() if name in others else getattr(statements, name)
+        compiled = statement.compile(dialect=driver.dialect())
+        text = re.sub(r"\(__\[POSTCOMPILE_\w+\]\)", "('expired')", str(compiled))
+        plan = await plan_for_anything(connection, text)
+        with subtests.test(name):
+            for index in indexes:
+                assert index in plan, plan
+            assert "Seq Scan on sessions" not in plan, plan
