@@ -29,14 +29,16 @@ def _rules() -> list[dict[str, Any]]:
     return rules
 
 
-@pytest.mark.parametrize("expression", [*_dashboard(), *(rule["expr"] for rule in _rules())])
-def test_every_metric_that_is_asked_for_exists(expression: str) -> None:
+def test_every_metric_that_is_asked_for_exists(subtests: pytest.Subtests) -> None:
     """By the name of its series, and the expression's brackets are closed."""
-    asked = set(re.findall(r"\bholdfast_\w+", expression))
-    assert asked
-    assert asked - names() == set()
-    for opening, closing in ("()", "[]", "{}"):
-        assert expression.count(opening) == expression.count(closing)
+    known = names()
+    for expression in (*_dashboard(), *(rule["expr"] for rule in _rules())):
+        with subtests.test(expression):
+            asked = set(re.findall(r"\bholdfast_\w+", expression))
+            assert asked
+            assert asked - known == set()
+            for opening, closing in ("()", "[]", "{}"):
+                assert expression.count(opening) == expression.count(closing)
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
