@@ -28,7 +28,7 @@ async def pair(tmp_path: Path, migrated_database: MigratedDatabases) -> Pair:
 
 @asynccontextmanager
 async def following(
-    pair: Pair, preferred: str | None = "sqlite", deadline: float = 3.0
+    pair: Pair, preferred: str | None = "sqlite", deadline: float = 10.0
 ) -> AsyncIterator[tuple[SessionManager, FollowingStore]]:
     """A manager over both."""
     sides = movable(pair.path, deadline), movable(pair.address, deadline)
@@ -96,7 +96,7 @@ async def test_many_callers_move_at_once(pair: Pair) -> None:
 async def test_a_move_that_never_decides_is_a_clear_failure(pair: Pair) -> None:
     """Following: past the deadline a write says that nothing was done, and reads still answer."""
     await pair.postgresql("there")
-    async with following(pair, deadline=0.2) as (manager, _):
+    async with following(pair, deadline=1.5) as (manager, _):
         old = await manager.create_session("u1")
         pair.sqlite("pending")
         with pytest.raises(AuthorityMoved):
@@ -162,14 +162,14 @@ async def test_a_store_that_was_left_does_not_serve_alone(pair: Pair) -> None:
 
 async def test_a_store_that_goes_away_before_any_move_is_not_replaced(pair: Pair) -> None:
     """Following: there is no silent fall-back; while the one that serves is away, the other one stays what it is."""
-    async with following(pair, deadline=0.5) as (manager, store):
+    async with following(pair, deadline=2.0) as (manager, store):
         await manager.create_session("u1")
         for path in pair.path.parent.glob(f"{pair.path.name}*"):
             path.rename(path.with_name(f"away-{path.name}"))
         with pytest.raises(StoreRefused):
             await manager.create_session("u2")
         for _ in range(3):
-            await store._found(store._current)
+            await store._switch.found(store._switch.current)
         assert store.serving == "sqlite"
 
 
@@ -180,8 +180,8 @@ async def test_what_a_sweep_removes_is_removed_on_the_other_side(place: Place) -
     two = TwoStores(place.path, place.address, preferred="sqlite")
     async with (
         SessionManager(two, sweep_interval=None, retention=0) as manager,
-        SessionManager(movable(place.path, 3.0), sweep_interval=None, retention=0) as lite,
-        SessionManager(movable(place.address, 3.0), sweep_interval=None, retention=0) as post,
+        SessionManager(movable(place.path, 10.0), sweep_interval=None, retention=0) as lite,
+        SessionManager(movable(place.address, 10.0), sweep_interval=None, retention=0) as post,
         place.mover() as mover,
     ):
         await mover.start()
