@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,15 @@ async def test_a_server_short_of_handles_refuses_new_sockets_and_keeps_the_other
             await server.connect(token=new.token).__aenter__()
         assert caught.value.response.status_code == 503
         port = int(server.address.rpartition(":")[2])
+        began = time.monotonic()
         # Now the last handles go, to connections that say nothing.
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
         await eventually(lambda: "Too many open files" in server.written(), what="the handles have run out")
         for client in clients[:10]:
             await client.send("still served")
             assert await client.recv() == "still served"
+        # It tries once a second, and not a thousand times each: nobody was served while it did.
+        assert server.written().count("Too many open files") < 100 * (time.monotonic() - began + 1)
         for each in silent:
             each.close()
         async with asyncio.timeout(30):

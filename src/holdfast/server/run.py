@@ -31,6 +31,9 @@ from holdfast.sockets.uvicorn_protocol import BoundedSocketProtocol
 log = logging.getLogger("holdfast.server")
 
 _BACKLOG: Final = 2048
+# asyncio accepts at most so many connections in one turn. Where no file handle is left it tries as often, and logs each
+# failure; with the backlog's number, which it would take, it served nobody for seconds meanwhile.
+_ACCEPTED_AT_ONCE: Final = 32
 _MAX_HEADER_BYTES: Final = 16 * 1024
 _KEEP_ALIVE_SECONDS: Final = 5
 _PING_SECONDS: Final = 20.0
@@ -56,6 +59,13 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, with room for those who come at once."""
+        await super().startup(sockets)
+        for each in sockets or ():
+            # The server beneath has one number for both.
+            each.listen(_BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let go of the balancer, then of the sockets, then finish the requests under way."""
@@ -104,6 +114,7 @@ def serve(settings: Settings, app: FastAPI | None = None, on_listening: Callable
         uvicorn.Config(
             application,
             http="h11",
+            backlog=_ACCEPTED_AT_ONCE,
             ws=BoundedSocketProtocol,
             # Twice the limit: up to there the guard itself sees the message and says `too big`.
             ws_max_size=settings.max_message_bytes * 2,
