@@ -13,6 +13,7 @@ import pytest
 from tests.concurrency.place import Place
 from tests.concurrency.serving import APPLICATION, OPERATOR, serving
 from tests.support.admin import execute
+from tests.support.kept import KEPT
 
 CLIENTS = 100
 VALIDATES = 20
@@ -21,7 +22,12 @@ VALIDATES = 20
 @pytest.fixture
 def servers(process_place: Place, tmp_path: Path) -> Iterator[list[str]]:
     """The base addresses of two server processes on one store."""
-    settings = {"DATABASE_URL": process_place.address}
+    # A hundred clients at once, and not one of them is to be refused because a busy machine let it wait.
+    settings = {
+        "DATABASE_URL": process_place.address,
+        "HOLDFAST_DEADLINE_SECONDS": "60",
+        "HOLDFAST_CONNECTIONS": "30",
+    }
     with (
         serving(tmp_path, "one", "holdfast", "serve", settings=settings) as one,
         serving(tmp_path, "two", "holdfast", "serve", settings=settings) as two,
@@ -86,7 +92,9 @@ async def clients(addresses: list[str], statuses: Counter[int]) -> AsyncIterator
         context = httpx2.create_ssl_context()
 
         async def connected(address: str) -> httpx2.AsyncClient:
-            return await stack.enter_async_context(httpx2.AsyncClient(base_url=address, verify=context, timeout=60))
+            return await stack.enter_async_context(
+                httpx2.AsyncClient(base_url=address, verify=context, timeout=60, limits=KEPT)
+            )
 
         yield [
             Client(number, [await connected(address) for address in addresses], statuses) for number in range(CLIENTS)

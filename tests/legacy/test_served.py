@@ -8,6 +8,7 @@ import httpx2
 from tests.api.api import APPLICATION, OPERATOR, bearer
 from tests.cli.command import COMMAND, environment, run
 from tests.legacy.old_application import OldSessionManager, legacy_file
+from tests.support.kept import KEPT
 from tests.support.polling import until
 from tests.support.ports import LOOPBACK, free_port
 
@@ -39,7 +40,7 @@ def test_the_server_serves_a_legacy_file(tmp_path: Path, berlin: str) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        with httpx2.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=30) as client:
+        with httpx2.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=30, limits=KEPT) as client:
             until(lambda: answers(client), what="the server is ready")
             current = client.get("/api/v1/sessions/current", headers=bearer(token))
             assert current.json()["metadata"] == {"lang": "ko"}

@@ -24,6 +24,7 @@ from tests.legacy.old_application import OldSessionManager, legacy_file
 from tests.move.bench import Place
 from tests.move.legacy_place import LegacyPlace
 from tests.sockets.server import Server, running
+from tests.support.kept import KEPT
 from tests.support.polling import eventually
 
 __all__ = ["berlin"]
@@ -124,7 +125,9 @@ async def test_a_server_moves_under_traffic_and_tells_of_it(place: Place, tmp_pa
         server = await stack.enter_async_context(serving(tmp_path, place))
         before = await told(server, lambda move: move["phase"] == "none")
         assert (before["serving"], before["authority"], before["epoch"]) == ("sqlite", None, 0)
-        asking = await stack.enter_async_context(httpx2.AsyncClient(base_url=f"{server.address}/api/v1/", timeout=30))
+        asking = await stack.enter_async_context(
+            httpx2.AsyncClient(base_url=f"{server.address}/api/v1/", timeout=30, limits=KEPT)
+        )
         sockets = [await stack.enter_async_context(server.connect(token=each.token)) for each in sessions]
         mover = await stack.enter_async_context(place.mover())
         going = [

@@ -3,9 +3,9 @@
 import asyncio
 import http.client
 import json
+import os
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -23,9 +23,11 @@ from holdfast.settings import Settings
 from holdfast.sql import schema
 from tests.api.api import APPLICATION, OPERATOR, bearer
 from tests.cli.command import COMMAND, environment
+from tests.support.kept import KEPT
 from tests.support.polling import until
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.postgres import PostgresCluster
+from tests.support.stopwatch import waited
 
 TESTING = [sys.executable, "-m", "holdfast.server.testing"]
 CREDENTIALS = {"HOLDFAST_APP_TOKEN": APPLICATION, "HOLDFAST_ADMIN_TOKEN": OPERATOR}
@@ -53,7 +55,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        self.client = httpx2.Client(base_url=f"http://{LOOPBACK}:{self.port}", timeout=30)
+        self.client = httpx2.Client(base_url=f"http://{LOOPBACK}:{self.port}", timeout=30, limits=KEPT)
 
     def answers(self) -> bool:
         """Whether it listens yet; raises when it has ended instead."""
@@ -211,14 +213,15 @@ def test_answers_on_one_connection_do_not_wait_for_each_other(tmp_path: Path) ->
         connection.connect()
         first = connection.sock
         lengths = []
-        for _ in range(20):
+        for _ in range(60):
             began = time.perf_counter()
             connection.request("GET", "/healthz")
             assert connection.getresponse().read() == b'{"alive":true}'
             lengths.append(time.perf_counter() - began)
             assert connection.sock is first
         connection.close()
-    assert statistics.median(lengths) < 0.020, lengths
+    # A kernel may acknowledge the first ones at once. A delay would hold all others up, a busy machine only many.
+    assert sorted(lengths[20:])[10] < 0.020, lengths
 
 
 def test_accepted_connections_send_at_once() -> None:
@@ -292,20 +295,22 @@ def test_readiness_follows_a_real_database(tmp_path: Path, broken_postgres: Call
     with serving([*COMMAND, "serve"], tmp_path, DATABASE_URL=cluster.address(), **CREDENTIALS) as server:
 
         def seconds_until(status: int, began: float, limit: float) -> float:
+            # What the two of us wait for a processor meanwhile is the machine's.
+            before = waited(server.process.pid) + waited(os.getpid())
             until(
                 lambda: server.client.get("/readyz").status_code == status, what=f"/readyz is {status}", deadline=limit
             )
-            return time.monotonic() - began
+            return time.monotonic() - began - (waited(server.process.pid) + waited(os.getpid()) - before)
 
         seconds_until(200, time.monotonic(), 30)
         for harm, mend in ((cluster.kill, cluster.start), (cluster.freeze, cluster.thaw)):
             began = time.monotonic()
             harm()
-            assert seconds_until(503, began, 10) < 5
+            assert seconds_until(503, began, 30) < 5
             assert server.client.get("/readyz").json()["reason"] == "unavailable"
             assert server.client.get("/healthz").status_code == 200
             mend()
-            assert seconds_until(200, time.monotonic(), 15) < 10
+            assert seconds_until(200, time.monotonic(), 30) < 10
             created = server.client.post("/api/v1/sessions", json={}, headers=bearer(APPLICATION))
             assert created.status_code == 201
         assert server.process.poll() is None

@@ -85,6 +85,11 @@ class Fates:
 
     async def _ask(self, expected: int, method: str, path: str, credential: str, **options: Any) -> Any:
         server = self._chance.choice(self._servers)
-        answer = await server.request(method, f"/api/v1/{path}", headers=bearer(credential), **options)
+        while True:
+            answer = await server.request(method, f"/api/v1/{path}", headers=bearer(credential), **options)
+            if (answer.status_code, answer.json().get("error") if answer.content else "") != (503, "overloaded"):
+                break
+            # Nothing was done, it says: on a machine that has too much to do a client comes back in a moment.
+            await asyncio.sleep(self._chance.uniform(0.1, 0.5))
         assert answer.status_code == expected, (method, path, answer.status_code, answer.text)
         return answer.json() if answer.content else None

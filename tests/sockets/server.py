@@ -28,6 +28,8 @@ SETTINGS = {
     "HOLDFAST_ADMIN_TOKEN": OPERATOR,
     "HOLDFAST_ALLOWED_ORIGINS": ORIGIN,
 }
+PATIENT = {"HOLDFAST_DEADLINE_SECONDS": "30", "HOLDFAST_CONNECTIONS": "12"}
+"""For tests with many clients, none of whom is to be refused because a busy machine let it wait."""
 
 
 class Server:

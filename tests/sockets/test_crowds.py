@@ -16,8 +16,9 @@ from holdfast.sessions.manager import SessionManager
 from tests.concurrency.place import Place, at_most
 from tests.sockets.crowd import Crowd, Member
 from tests.sockets.fates import SESSIONS_EACH, Fates
-from tests.sockets.server import Server, running
+from tests.sockets.server import PATIENT, Server, running
 from tests.support.admin import execute
+from tests.support.kept import KEPT
 from tests.support.polling import eventually
 
 BOUND_SECONDS = 1.0
@@ -55,6 +56,7 @@ async def test_thousands_of_sockets_live_in_one_process(process_place: Place, tm
     assert room_for_sockets(number) == number, "the hard limit on open files is too low here"
     crowd = Crowd(random.Random(1))
     settings = {
+        **PATIENT,
         "DATABASE_URL": process_place.address,
         "HOLDFAST_DRAIN_SECONDS": "2",
         "HOLDFAST_DRAIN_DELAY_SECONDS": "0",
@@ -95,8 +97,8 @@ async def test_busy_sockets_while_sessions_end_at_random(
 ) -> None:
     """Promises 5 and 6, S-44: on two servers sockets talk while sessions end; every close right, every count exact."""
     chance = random.Random(3)
-    crowd = Crowd(chance)
     settings = {
+        **PATIENT,
         "DATABASE_URL": process_place.address,
         "HOLDFAST_MAX_SESSIONS_PER_USER": str(SESSIONS_EACH),
         "HOLDFAST_AT_CAP": "evict",
@@ -105,9 +107,10 @@ async def test_busy_sockets_while_sessions_end_at_random(
         process_place.manager() as manager,
         running(tmp_path, "one", settings) as one,
         running(tmp_path, "two", settings) as two,
-        httpx2.AsyncClient(base_url=one.address, timeout=30) as by_one,
-        httpx2.AsyncClient(base_url=two.address, timeout=30) as by_two,
+        httpx2.AsyncClient(base_url=one.address, timeout=30, limits=KEPT) as by_one,
+        httpx2.AsyncClient(base_url=two.address, timeout=30, limits=KEPT) as by_two,
     ):
+        crowd = Crowd(chance, [one.process.pid, two.process.pid])
         fates = Fates((by_one, by_two), chance)
         names = list(fates.all)
         users: dict[str, tuple[str, list[Member]]] = {}
@@ -123,8 +126,8 @@ async def test_busy_sockets_while_sessions_end_at_random(
         await at_most(50, [partial(arrive, f"user-{each}", names[each % len(names)]) for each in range(regular)])
         began = time.monotonic()
         await crowd.open(opening, (port_of(one), port_of(two)))
-        # Six times as many are open by now. The rest take no longer, and must be open before the first one expires.
-        spare = max(5.0, time.monotonic() - began)
+        # Six times as many are open by now. The rest, which are made first, must be open before the first one expires.
+        spare = max(5.0, 2 * (time.monotonic() - began))
         instants = [spare + seconds * step / 10 for step in range(1, 11)]
         expiring = await members_that_expire(process_place, instants, number - len(opening))
         await crowd.open([(member, each % 2) for each, member in enumerate(expiring)], (port_of(one), port_of(two)))
@@ -167,9 +170,9 @@ async def members_that_expire(place: Place, instants: list[float], number: int) 
     members: list[Member] = []
     for step, lifetime in enumerate(instants):
         async with place.manager(session_ttl_hours=lifetime / 3600) as manager:
-            for _ in range(step, number, len(instants)):
-                user = f"expiring-{len(members)}"
-                new = await manager.create_session(user)
-                members.append(Member(new.id, new.token, user))
-                members[-1].over("expired", new.expires_at.timestamp())
+            users = [f"expiring-{each}" for each in range(step, number, len(instants))]
+            made = await asyncio.gather(*map(manager.create_session, users))
+        for user, new in zip(users, made, strict=True):
+            members.append(Member(new.id, new.token, user))
+            members[-1].over("expired", new.expires_at.timestamp())
     return members

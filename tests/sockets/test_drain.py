@@ -6,16 +6,16 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import httpx2
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from tests.concurrency.place import Place, at_most
-from tests.sockets.server import Server, ending, running
+from tests.sockets.server import PATIENT, Server, ending, running
 from tests.support.polling import eventually
 
 SOCKETS = 1000
+DELAY = 4.0
 WINDOW = 4.0
 
 
@@ -34,9 +34,10 @@ async def test_a_stopping_server_sends_its_sockets_away_in_random_order(tmp_path
     """F-27: a thousand sockets, 1012 for each over the window; not ready first, no new ones, and an exit in time."""
     place = Place("sqlite", f"sqlite:///{tmp_path / 's.db'}")
     settings = {
+        **PATIENT,
         "DATABASE_URL": place.address,
         "HOLDFAST_DRAIN_SECONDS": str(WINDOW),
-        "HOLDFAST_DRAIN_DELAY_SECONDS": "2",
+        "HOLDFAST_DRAIN_DELAY_SECONDS": str(DELAY),
         "HOLDFAST_SOCKETS_PER_USER": "1000",
     }
     async with place.manager() as manager, running(tmp_path, "server", settings) as server:
@@ -68,7 +69,7 @@ async def test_a_stopping_server_sends_its_sockets_away_in_random_order(tmp_path
         assert caught.value.response.headers["Retry-After"] == "1"
         await asyncio.gather(*watching)
         assert await server.ended() == 0
-        assert time.monotonic() - signalled < 2 + WINDOW + 5 + 10
+        assert time.monotonic() - signalled < DELAY + WINDOW + 5 + 10
         assert len(closed) == SOCKETS + 1
         times, order = [at for at, _ in closed], [number for _, number in closed]
         # Spread over the window: no fifth of it has more than half of them.
@@ -92,9 +93,8 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path, second: signal.Sign
         server.signal()
         await eventually(lambda: "stopping" in server.written(), what="it stops")
         server.signal(second)
-        began = time.monotonic()
-        await server.ended(10)
-        assert time.monotonic() - began < 5
+        # It would wait for an hour.
+        await server.ended()
         for client in clients:
             assert (await ending(client))[0] in {1006, 1012}
         assert "Traceback" not in server.written()
@@ -105,12 +105,12 @@ async def test_an_idle_server_stops_without_waiting(tmp_path: Path) -> None:
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path / 's.db'}", "HOLDFAST_DRAIN_SECONDS": "3600"}
     async with running(tmp_path, "server", settings) as server:
         server.signal()
-        assert await server.ended(10) == 0
+        assert await server.ended() == 0
 
 
 async def test_clients_of_a_killed_server_find_the_other_one(process_place: Place, tmp_path: Path) -> None:
     """F-29: one of two servers is killed; all its clients come to the other at once, and every one is served."""
-    settings = {"DATABASE_URL": process_place.address, "HOLDFAST_SOCKETS_PER_SESSION": "1000"}
+    settings = {**PATIENT, "DATABASE_URL": process_place.address, "HOLDFAST_SOCKETS_PER_SESSION": "1000"}
     settings["HOLDFAST_SOCKETS_PER_USER"] = "1000"
     async with (
         process_place.manager() as manager,
@@ -136,5 +136,4 @@ async def test_clients_of_a_killed_server_find_the_other_one(process_place: Plac
             assert found.request_count == 45 + extra
         for client in (*again, *staying):
             await client.close()
-        async with httpx2.AsyncClient() as asking:
-            assert (await asking.get(f"{two.address}/readyz")).status_code == 200
+        assert (await two.get("/readyz")).status_code == 200

@@ -256,7 +256,7 @@ async def test_a_message_that_waits_to_be_sent_is_taken_back() -> None:
         try:
             for number in count():
                 sending = asyncio.ensure_future(websocket.send_text(f"{number} " + "x" * 60_000))
-                done, _ = await asyncio.wait((sending,), timeout=0.5)
+                done, _ = await asyncio.wait((sending,), timeout=1.0)
                 if not done:
                     blocked.set()
                 await sending

@@ -20,6 +20,9 @@ from holdfast.web.closing import Closing
 from tests.sockets.guard.site import ALLOWED, Site, ending, refusal, site
 from tests.support.polling import eventually
 
+DROPPED = 15.0
+"""Seconds within which a connection must be dropped that nothing but a keepalive would drop later, after forty."""
+
 
 def options(**changes: Any) -> GuardOptions:
     """The usual ones, changed."""
@@ -66,9 +69,10 @@ async def test_a_socket_that_goes_on_sending_too_fast_is_closed() -> None:
                 await client.send(str(number))
             code, reason, received = await ending(client)
             assert (code, reason) == (1008, "too fast")
-            assert time.monotonic() - began > 1.0
+            took = time.monotonic() - began
+            assert took > 1.0
             # The burst, and what the rate lets through in the time.
-            assert 7 <= len(received) <= 9
+            assert 7 <= len(received) <= 6 + 2 * took
         assert served.passed == [str(number) for number in range(len(received))]
 
 
@@ -207,9 +211,12 @@ async def test_a_storm_of_handshakes_is_bounded() -> None:
 async def test_a_reader_that_never_reads_is_cut_off_and_memory_stays_flat() -> None:
     """S-47, F-33: the application waits, holding one message; then the connection is dropped, whatever was buffered."""
     ended: list[int] = []
+    all_here = asyncio.Event()
 
     async def flood(websocket: WebSocket) -> None:
         await websocket.accept()
+        # Else the first one is cut off before the last one is here.
+        await all_here.wait()
         block = b"x" * 65_536
         for number in count():
             try:
@@ -230,10 +237,11 @@ async def test_a_reader_that_never_reads_is_cut_off_and_memory_stays_flat() -> N
             client.transport.pause_reading()
             clients.append(client)
         assert served.guard.open_sockets == 20
+        all_here.set()
         await eventually(lambda: len(ended) == 20, what="all are cut off")
         await eventually(lambda: served.guard.open_sockets == 0, what="their places are free")
         # Dropped, not only closed: nothing waits for readers that never read.
-        await eventually(lambda: connections(served) == 0, what="their connections are gone", deadline=5)
+        await eventually(lambda: connections(served) == 0, what="their connections are gone", deadline=DROPPED)
         grown = process.memory_info().rss - before
         assert grown < 40 * 1024 * 1024, f"{grown / 1_048_576:.0f} MiB for 20 readers that never read"
         assert served.counts.closed == [1013] * 20
@@ -268,7 +276,7 @@ async def test_a_client_that_leaves_its_close_unread_is_dropped(monkeypatch: pyt
         await filled.wait()
         await served.manager.end_session(new.id)
         await eventually(lambda: served.counts.closed == [4403], what="the close is written")
-        await eventually(lambda: connections(served) == 0, what="the connection is gone", deadline=5)
+        await eventually(lambda: connections(served) == 0, what="the connection is gone", deadline=DROPPED)
         client.transport.abort()
 
 
@@ -376,8 +384,8 @@ async def test_an_application_may_close_a_reader_that_never_reads() -> None:
         new = await served.manager.create_session("u1")
         client = await served.connect("/flood", token=new.token, max_queue=1).__aenter__()
         client.transport.pause_reading()
-        await eventually(lambda: closed == ["closed"], what="the application is done", deadline=5)
-        await eventually(lambda: served.guard.open_sockets == 0, what="its place is free", deadline=5)
+        await eventually(lambda: closed == ["closed"], what="the application is done", deadline=DROPPED)
+        await eventually(lambda: served.guard.open_sockets == 0, what="its place is free", deadline=DROPPED)
         client.transport.abort()
 
 
@@ -426,5 +434,5 @@ async def test_a_session_that_ends_during_a_patient_close_ends_the_patience() ->
         client.transport.pause_reading()
         await eventually(lambda: closing == [True], what="it is closing")
         await served.manager.end_session(new.id)
-        await eventually(lambda: connections(served) == 0, what="the connection is gone", deadline=5)
+        await eventually(lambda: connections(served) == 0, what="the connection is gone", deadline=DROPPED)
         client.transport.abort()
