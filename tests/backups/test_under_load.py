@@ -19,6 +19,7 @@ class Writers:
         self.counts: Counter[str] = Counter()
         self.created: list[str] = []
         self.done = 0
+        self.begun = time.monotonic()
         self._sessions = sessions
         self._stopping = False
         self._enough = asyncio.Event()
@@ -61,11 +62,12 @@ async def test_every_acknowledged_write_is_in_it(place: Place) -> None:
         writers = Writers(sessions, tokens)
         await writers.warm()
         counts, created, done, begun = Counter(writers.counts), list(writers.created), writers.done, time.monotonic()
+        before = done / (begun - writers.begun)
         made = await place.backup()
         rate = (writers.done - done) / (time.monotonic() - begun)
         await writers.stop()
-    # Thousands on a quiet machine; what matters is that they go on.
-    assert rate > 100
+    # What matters is that they go on, though the backup takes a part of the machine.
+    assert rate > before / 20
     place.lose()
     await place.restore(made.path, keep_sessions_live=True)
     async with place.manager() as sessions:

@@ -226,7 +226,7 @@ async def test_a_follower_gives_way_and_stops_when_told(move: Program) -> None:
     )
     assert follower.stderr is not None
     try:
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(110):
             while b"Ctrl-C stops it" not in await follower.stderr.readline():
                 pass
 
@@ -355,7 +355,7 @@ async def test_a_killed_command_is_given_again(move: Program) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     assert killed.stderr is not None
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(110):
         while b"copying" not in await killed.stderr.readline():
             pass
         killed.kill()

@@ -39,7 +39,7 @@ async def test_a_lock_of_the_old_application_is_waited_for(tmp_path: Path, journ
     """Calls wait while it writes; one that waits in vain hears so at its deadline, and nothing was done."""
     path = legacy_file(tmp_path / "legacy.db", journal_mode)
     token = OldSessionManager(path).create_session("u1")
-    async with SessionManager(path, sweep_interval=None, options=StoreOptions(deadline=1.0)) as sessions:
+    async with SessionManager(path, sweep_interval=None, options=StoreOptions(deadline=2.0)) as sessions:
         with closing(sqlite3.connect(path, isolation_level=None)) as old:
             old.execute("BEGIN IMMEDIATE")
             old.execute("UPDATE sessions SET request_count = request_count + 1")

@@ -81,8 +81,10 @@ async def test_the_old_application_goes_on_meanwhile(tmp_path: Path, journal_mod
     opened = threading.Event()
     writing = asyncio.create_task(asyncio.to_thread(write))
     sessions = SessionManager(path, sweep_interval=None)
+    began = time.monotonic()
     try:
         await sessions.open()
+        took = time.monotonic() - began
     finally:
         opened.set()
         await writing
@@ -95,7 +97,7 @@ async def test_the_old_application_goes_on_meanwhile(tmp_path: Path, journal_mod
         alive = [n for n in range(ROWS) if n * 31 % 1000 == 7 and n * 7919 % ROWS >= len(made)]
         assert len(await sessions.list_sessions("u7", limit=1000)) == len(alive) + len(made)
     # On an idle machine 0.1 s; this is to notice a lock that is held for the whole of it, or in vain.
-    assert longest < 2.0
+    assert longest < max(2.0, took / 6)
 
 
 @pytest.mark.parametrize("step", ["_adopt", "_own", "_finish"])

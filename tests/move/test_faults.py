@@ -23,8 +23,9 @@ from tests.support.polling import eventually
 from tests.support.pooler import TransactionPooler
 from tests.support.postgres import PostgresCluster
 from tests.support.proxy import FaultProxy
+from tests.support.stopwatch import Stopwatch
 
-BUDGET = timedelta(seconds=0.5)
+BUDGET = timedelta(seconds=1.5)
 
 
 @pytest.fixture
@@ -143,9 +144,10 @@ async def test_a_mover_that_sleeps_in_a_transaction_is_withdrawn_from(place: Pla
         cutting = asyncio.create_task(asyncio.to_thread(asyncio.run, cut()))
         await asyncio.to_thread(asleep.wait)
         withdrawing = asyncio.create_task(mover.withdraw())
-        begun = time.monotonic()
+        watch = Stopwatch()
         await eventually(lambda: _accepts(place), what="SQLite accepts writes")
-        assert time.monotonic() - begun < 1.0
+        # The other one sleeps for ten times as long.
+        assert watch.seconds < 2.0
         await lite.create_session("u1")
         wake.set()
         # Awake it may try once more, or find that it was taken over from.
