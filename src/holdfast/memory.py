@@ -258,10 +258,10 @@ class MemoryStore:
         return [_ended(row, self._ran_out(row)[0], now) for row in islice(due, limit)]
 
     async def untold(self, limit: int, older_than: timedelta) -> list[End]:
-        """Noted ends that no hook has heard of."""
+        """Noted ends that no hook has heard of, the oldest first."""
         before = self._now() - older_than
         ends = (row.end for row in self._rows.values() if row.end is not None and not row.told)
-        return list(islice((end for end in ends if end.ended_at <= before), limit))
+        return sorted((end for end in ends if end.ended_at <= before), key=lambda end: end.ended_at)[:limit]
 
     async def told(self, ids: Sequence[UUID]) -> None:
         """Note that a hook has heard of these ends."""

@@ -220,7 +220,7 @@ class Store(Protocol):
         """Mark at most `limit` sessions as ended that have expired or idled out. Skips rows that others hold."""
 
     async def untold(self, limit: int, older_than: timedelta) -> list[End]:
-        """Ends that no hook has heard of, and that happened longer ago than `older_than`."""
+        """At most `limit` ends that no hook has heard of and that are older than `older_than`: the oldest first."""
 
     async def told(self, ids: Sequence[UUID]) -> None:
         """Note that a hook has heard of these ends. Safe to repeat."""

@@ -209,6 +209,15 @@ class SweepSuite(SuiteBase):
         clock.advance(2 * 3600)
         assert await sessions.sweep() == (0, 1)
 
+    async def test_the_oldest_untold_ends_come_first(self, sessions: SessionManager, clock: MovableClock) -> None:
+        """Whatever the order in which the sessions began: so that a page of ends never keeps an older one waiting."""
+        made = [await sessions.create_session() for _ in range(4)]
+        order = [made[number].id for number in (2, 0, 3, 1)]
+        for id in order:
+            await sessions.end_session(id)
+            clock.advance(MINUTE)
+        assert [end.id for end in await sessions.store.untold(3, timedelta(0))] == order[:3]
+
     async def test_told_ends_are_told(self, sessions: SessionManager, clock: MovableClock) -> None:
         """Noting twice, or noting what is gone, does nothing; young ends are not asked for."""
         first, second = await sessions.create_session(), await sessions.create_session()
