@@ -358,8 +358,8 @@ def test_a_disk_that_takes_no_more(bench: Bench) -> None:
     store = sqlite_store(bench.folder / "sessions.db")
     made = bench.backup_of(store)
     bench.limit = 40_000
+    bench.refused(store, "free some space, or give", [("db", "backup"), ("db", "restore", made, "--yes")])
     space = "free space"
-    bench.refused(store, space, [("db", "backup"), ("db", "restore", made, "--yes")])
     bench.refused("new.db", space, [("db", "upgrade")])
     bench.refused("newer.db", space, [("sessions", "create")])
     bench.limit = None
@@ -463,3 +463,33 @@ def test_a_store_that_has_been_left(bench: Bench) -> None:
     change(store, "UPDATE holdfast_control SET authority = 'there'")
     bench.refused(store, "holds the authority", [("sessions", "create"), ("db", "restore", made, "--yes"), IMPORT])
     assert count(store) == 1
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_start_on_a_store_that_does_not_serve(
+    database: str, bench: Bench, migrated_database: MigratedDatabases
+) -> None:
+    """PRODUCT 3: `serve --check` and `doctor` say what /readyz would, while a move is under way and after it."""
+    store: str | Path = sqlite_store(bench.folder / "sessions.db") if database == "sqlite" else migrated_database(None)
+
+    def do(statement: str) -> None:
+        change(store, statement) if isinstance(store, Path) else execute(store, statement)
+
+    assert "authority: this store has it" in bench.run(store, "doctor").stdout
+    for done, sentence in (
+        ("UPDATE holdfast_control SET authority = 'there'", "or only the one that holds it"),
+        ("CREATE TABLE holdfast_move (id integer)", "a move between the two is under way"),
+    ):
+        do(done)
+        bench.refused(store, sentence, [("serve", "--check")])
+        found = bench.run(store, "doctor", "--json")
+        (said,) = [each for each in json.loads(found.stdout) if each["name"] == "authority"]
+        assert (found.returncode, said["level"]) == (3, "problem")
+        assert sentence in f"{said['what']}; {said['remedy']}"
+
+
+def test_a_start_on_a_file_of_before_there_were_moves(bench: Bench) -> None:
+    """An application's own file, served or not yet served: nobody can have left it."""
+    assert bench.run(bench.folder / "old.db", "serve", "--check").returncode == 0
+    change(bench.folder / "old.db", "CREATE TABLE holdfast_control (id integer)")
+    assert bench.run(bench.folder / "old.db", "serve", "--check").returncode == 0

@@ -1,11 +1,23 @@
-"""Which of two stores serves."""
+"""Whether a store serves, and which of two."""
 
 from holdfast.doctor.finding import Finding
 from holdfast.move.status import StatusReader
-from holdfast.sessions.errors import HoldfastError
+from holdfast.sessions.errors import AuthorityMoved, HoldfastError, StoreRefused
 from holdfast.sessions.store import StoreOptions, TwoStores
+from holdfast.sql.address import PostgresqlAddress, SqliteAddress
+from holdfast.sql.authority import refuse_left
 
 _NAME = "authority"
+
+
+async def alone(address: SqliteAddress | PostgresqlAddress, options: StoreOptions) -> Finding:
+    """What a store that is named alone says of it. Raises `StoreUnavailable` when it cannot be asked."""
+    try:
+        await refuse_left(address, options)
+    except (AuthorityMoved, StoreRefused) as error:
+        what, _, remedy = str(error).partition("; ")
+        return Finding(_NAME, "problem", what, remedy or None)
+    return Finding(_NAME, "ok", "this store has it")
 
 
 async def authority(stores: TwoStores, options: StoreOptions) -> Finding:

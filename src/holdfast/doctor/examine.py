@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from holdfast.doctor import machine, postgresql
-from holdfast.doctor.authority import authority
+from holdfast.doctor.authority import alone, authority
 from holdfast.doctor.credentials import credentials, exposure
 from holdfast.doctor.finding import Diagnosis, Finding
 from holdfast.legacy.form import has_legacy_form
@@ -32,7 +32,11 @@ async def examine(settings: Settings) -> Diagnosis:
     stores = settings.stores()
     findings = [*machine.versions(), *credentials(settings), exposure(settings)]
     if not isinstance(stores, TwoStores):
-        reachable = await _store(parse_address(stores), settings, findings)
+        address = parse_address(stores)
+        reachable = await _store(address, settings, findings)
+        if reachable and _is_there(address):
+            # As behind a pooler: see `_postgresql`.
+            findings.append(await alone(address, replace(settings.store_options(), pooled=True)))
         return Diagnosis(findings, reachable)
     reachable = True
     for name, address in (
@@ -45,6 +49,10 @@ async def examine(settings: Settings) -> Diagnosis:
     if reachable:
         findings.append(await authority(stores, settings.store_options()))
     return Diagnosis(findings, reachable)
+
+
+def _is_there(address: SqliteAddress | PostgresqlAddress) -> bool:
+    return not isinstance(address, SqliteAddress) or os.path.lexists(address.path)
 
 
 async def _store(address: SqliteAddress | PostgresqlAddress, settings: Settings, findings: list[Finding]) -> bool:

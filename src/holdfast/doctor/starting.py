@@ -11,20 +11,24 @@ from holdfast.sessions.store import TwoStores
 from holdfast.settings import Settings
 from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress, parse_address
+from holdfast.sql.authority import refuse_left
 
 
 async def refuse_unfit(settings: Settings) -> list[str]:
     """The stores that a server would serve from, as people read them; two, when a move is followed. Changes nothing.
 
     Raises what the start would raise: `InvalidArgument` for the settings, `StoreRefused` for a store that is not fit.
-    Raises `StoreUnavailable` for one that is away, for which a server would wait. A port that is in use is found by
-    the start only.
+    Raises `StoreUnavailable` for one that is away, for which a server would wait, and `AuthorityMoved` for one that
+    does not serve while a move is under way, which it would wait for too. A port that is in use is found by the start
+    only.
     """
     check_exposure(settings)
     stores = settings.stores()
     named = [stores.sqlite, stores.postgresql] if isinstance(stores, TwoStores) else [stores]
     fit = [await _refuse_unfit(each, settings) for each in named]
-    if isinstance(stores, TwoStores) and os.path.lexists(stores.sqlite):  # noqa: ASYNC240  # nothing else runs
+    if not isinstance(stores, TwoStores):
+        await refuse_left(parse_address(stores), settings.store_options())
+    elif os.path.lexists(stores.sqlite):  # noqa: ASYNC240  # nothing else runs
         found = await authority(stores, settings.store_options())
         if found.level == "problem":
             raise StoreRefused(f"{found.what}; {found.remedy}")

@@ -13,11 +13,12 @@ from holdfast.legacy.reading import Reader
 from holdfast.legacy.sessions import LegacySessions
 from holdfast.legacy.writer import LegacyWriter, Reading
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import StoreRefused, StoreUnavailable
+from holdfast.sessions.errors import StoreUnavailable
 from holdfast.sessions.observer import Load, Observer
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.store import Held, StoreOptions
 from holdfast.sql.address import SqliteAddress
+from holdfast.sql.authority import left
 from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.presence import Noting, Presence
@@ -61,11 +62,7 @@ class LegacyCaller:
                 refuse_library(sqlite3.sqlite_version_info, strict=self._options.strict_sqlite)
             await self._in_thread(self._writer.adopt)
             if not self._options.follows and (await self.authority()).authority == "there":
-                raise StoreRefused(
-                    "the sessions were moved to another store, which holds the authority; name both stores, the "
-                    "SQLite file with HOLDFAST_SQLITE_PATH and PostgreSQL with DATABASE_URL, or only the one that "
-                    "holds it"
-                )
+                raise left(moving=False)
             await self.ping()
         except BaseException as error:
             await self.close()

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection
 
-from holdfast.sessions.errors import AuthorityMoved, InvalidArgument, StoreRefused
+from holdfast.sessions.errors import InvalidArgument, StoreRefused
 from holdfast.sessions.session import End, EndReason, NewRecord, Record, Standing, WhyEnded
 from holdfast.sessions.statistics import Statistics
 from holdfast.sessions.store import Held, Key
 from holdfast.sessions.tokens import TokenDigest
+from holdfast.sql.authority import is_moved, left
 from holdfast.sql.carried import Carried, take_in
 from holdfast.sql.statistics import HOURS, TOP, StatisticsStatements
 from holdfast.sql.store_base import ends_of, record_of
@@ -164,17 +165,4 @@ class SqlStore(UsersPart, TicketsPart, SweepPart):
         `StoreRefused`.
         """
         if not self._follows and (await self.authority()).authority == "there":
-            if await self._look(self._is_moved):
-                raise AuthorityMoved(
-                    "another store holds the authority, and a move between the two is under way; open this one when "
-                    "the move has come to it, or name both stores to follow the move: the SQLite file with "
-                    "HOLDFAST_SQLITE_PATH and PostgreSQL with DATABASE_URL"
-                )
-            raise StoreRefused(
-                "the sessions were moved to another store, which holds the authority; name both stores, the SQLite "
-                "file with HOLDFAST_SQLITE_PATH and PostgreSQL with DATABASE_URL, or only the one that holds it"
-            )
-
-    def _is_moved(self, connection: Connection) -> bool:
-        """Whether a move is under way, which has a table of its own in both stores."""
-        return inspect(connection).has_table("holdfast_move", schema=self._tables.metadata.schema)
+            raise left(moving=await self._look(lambda connection: is_moved(connection, self._tables)))
