@@ -18,6 +18,7 @@ DEFAULT_MAX_LIFETIME: Final = timedelta(days=30)
 DEFAULT_RETENTION: Final = timedelta(hours=1)
 MAX_GRACE: Final = timedelta(seconds=30)
 TICKET_LIFETIME: Final = timedelta(seconds=30)
+# Each create under a cap counts the live sessions of its user.
 MAX_CAP: Final = 10_000
 # So long after the last note of a hook its process counts as gone for good, and ends are no longer kept for it.
 HOOKS_EXPECTED_FOR: Final = timedelta(days=7)

@@ -133,24 +133,25 @@ class Store(Protocol):
     async def touch(self, key: Key) -> Record | None:
         """Count one activity of a live session and move `last_activity` forward, never back.
 
-        The answer includes this activity, and may include others made at the same time. Within the policy's
-        rotation grace the direct predecessor's digest counts too. Not safe to repeat after `OutcomeUnknown`
-        where the count must stay exact; a store never repeats it by itself.
+        `None` when not live. The answer includes this activity, and may include others made at the same time. Within
+        the policy's rotation grace the direct predecessor's digest counts too. Not safe to repeat after
+        `OutcomeUnknown` where the count must stay exact; a store never repeats it by itself.
         """
 
     async def get(self, key: Key) -> Record | None:
-        """A live session; changes nothing."""
+        """A live session, or `None`; changes nothing."""
 
     async def extend(self, key: Key, by: timedelta) -> datetime | None:
         """Move `expires_at` of a live session to the later of itself and now + `by`, not past the policy's cap.
 
-        Answers the resulting `expires_at`. Safe to repeat.
+        Answers the resulting `expires_at`, `None` when not live. Safe to repeat.
         """
 
     async def rotate(self, digest: TokenDigest, successor: TokenDigest) -> Record | None:
         """Give a live session a new digest, if the old one is still its present one.
 
-        Of any number of parallel rotations of one digest exactly one succeeds. Safe to repeat with the same successor.
+        `None` when it is not. Of any number of parallel rotations of one digest exactly one succeeds. Safe to repeat
+        with the same successor.
         """
 
     async def set_metadata(self, key: Key, version: int, metadata: str) -> Record | None:
@@ -172,7 +173,10 @@ class Store(Protocol):
         """Delete every row held about a user, live or ended; how many sessions that were. Safe to repeat."""
 
     async def why(self, digest: TokenDigest) -> WhyEnded | None:
-        """Why a digest opens nothing; `None` while its session is live."""
+        """Why a digest opens nothing; `None` while its session is live, `unknown` where there is no trace of it.
+
+        Of a token that rotation replaced a store must know the direct predecessor (`replaced`), and may know others.
+        """
 
     async def end_of(self, id: UUID) -> End | None:
         """When and why a session ended; `None` while it is live, and for one the store does not know.
@@ -182,7 +186,10 @@ class Store(Protocol):
         """
 
     async def standing(self, ids: Sequence[UUID]) -> Standing:
-        """Which of these sessions live and how the others ended, in one statement. Changes nothing."""
+        """Which of these sessions live and how the others ended, in one statement. Changes nothing.
+
+        One that the store does not know is in neither list.
+        """
 
     @property
     def channel(self) -> Channel:
@@ -198,11 +205,14 @@ class Store(Protocol):
     async def replayed(self, digest: TokenDigest) -> UUID | None:
         """The live session whose direct predecessor this digest is, past its grace and used since it was replaced.
 
-        Whoever presents such a token kept it longer than its owner did.
+        Whoever presents such a token kept it longer than its owner did. `None` for any other digest.
         """
 
     async def list_live(self, user_id: str | None, limit: int, after: UUID | None) -> list[Record]:
-        """Live sessions in order of id, of one user or of all, beginning after an id."""
+        """At most `limit` live sessions in order of id, of one user or of all, from the first or after an id.
+
+        The id to begin after need not be one that there is.
+        """
 
     async def count_live(self) -> int:
         """How many sessions are live at one instant. Exact."""
@@ -217,7 +227,10 @@ class Store(Protocol):
         """
 
     async def mark_expired(self, limit: int) -> list[End]:
-        """Mark at most `limit` sessions as ended that have expired or idled out. Skips rows that others hold."""
+        """Mark at most `limit` sessions as ended that have expired or idled out; the ends it made.
+
+        Skips rows that others hold, so fewer than `limit` need not mean that none is left.
+        """
 
     async def untold(self, limit: int, older_than: timedelta) -> list[End]:
         """At most `limit` ends that no hook has heard of and that are older than `older_than`: the oldest first."""

@@ -35,7 +35,9 @@ class Swept(NamedTuple):
     """What one pass did."""
 
     marked: int
+    """How many sessions had run out, and were marked as ended."""
     deleted: int
+    """How many ended ones were deleted, their retention being over."""
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from holdfast.sessions import metadata as metadata_rules
 from holdfast.sessions.errors import InvalidArgument
 
 MAX_ORIGIN: Final = 512
-"""Characters of an origin."""
+"""How many characters an origin may have: far more than a scheme, a host name (253, RFC 1035) and a port take."""
 
 
 def may_bind(origin: object) -> bool:

@@ -81,7 +81,7 @@ def _from_file(variable: Variable, given: Mapping[str, str]) -> str | None:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InvalidArgument(f"{named[0]} names a file that cannot be read: {reason}") from None
     if not text:
-        raise InvalidArgument(f"{named[0]} names an empty file")
+        raise InvalidArgument(f"{named[0]} names an empty file; write the value into it, or unset {named[0]}")
     return text
 
 

@@ -74,7 +74,10 @@ def parse_address(address: str | os.PathLike[str]) -> SqliteAddress | Postgresql
     if isinstance(address, os.PathLike):
         return _sqlite(os.fsdecode(address))
     if not isinstance(address, str) or not address.strip():
-        raise InvalidArgument("a database address is a non-empty string or a path")
+        raise InvalidArgument(
+            "a database address is a non-empty string or a path, such as sqlite:///data/sessions.db or "
+            "postgresql://user:password@host/database"
+        )
     address = address.strip()
     scheme = _SCHEME.match(address)
     if scheme is None:
@@ -99,7 +102,10 @@ def parse_address(address: str | os.PathLike[str]) -> SqliteAddress | Postgresql
 
 def _sqlite_text(path: str) -> SqliteAddress:
     if "?" in path:
-        raise InvalidArgument("a SQLite address has no options after the path")
+        raise InvalidArgument(
+            "a SQLite address has no options after the path; leave out the '?' and what follows, or give a file with a "
+            "'?' in its name as a pathlib.Path"
+        )
     return _sqlite(path)
 
 
@@ -164,7 +170,9 @@ def _port(host: str) -> str:
 def _with_ports(hosts: list[str], ports: list[str]) -> list[str]:
     """The hosts, those without a port with the one from the options: one for all, or one for each."""
     if len(ports) not in (1, len(hosts)):
-        raise InvalidArgument("the PostgreSQL address has another number of ports than of hosts")
+        raise InvalidArgument(
+            "the PostgreSQL address has another number of ports than of hosts; give one for all hosts, or one for each"
+        )
     each = ports * len(hosts) if len(ports) == 1 else ports
     return [host if _port(host) or not port else f"{host}:{port}" for host, port in zip(hosts, each, strict=True)]
 
@@ -187,7 +195,7 @@ def _options(query: str) -> tuple[dict[str, str], list[str], bool]:
             options[name] = value
         elif name not in _IGNORED and name != "channel_binding":
             shown = f"option {name!r}" if _OPTION.fullmatch(name) else "text where options are"
-            raise InvalidArgument(f"unknown {shown} in the PostgreSQL address")
+            raise InvalidArgument(f"unknown {shown} in the PostgreSQL address; leave it out")
     for name, allowed in _VALUES.items():
         if options.get(name, next(iter(allowed))) not in allowed:
             raise InvalidArgument(f"{name} in the PostgreSQL address is one of {', '.join(sorted(allowed))}")

@@ -25,7 +25,7 @@ class UsersPart(StoreBase):
         user: dict[str, Any] = {"user": record.user_id}
         evicted: dict[str, End] = {}
 
-        def writing(connection: Connection, again: bool) -> Created:
+        def writing(connection: Connection, _: bool) -> Created:
             self._lock_user(connection, str(record.user_id))
             row = connection.execute(self._sql.created, self._bind(ids=[record.id])).one_or_none()
             if row is None:

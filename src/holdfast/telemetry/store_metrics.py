@@ -9,8 +9,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from holdfast.sessions.errors import AuthorityMoved, OutcomeUnknown, Overloaded, StoreRefused, StoreUnavailable
-from holdfast.sessions.errors import TooManySessions as CapReached
+from holdfast.sessions.errors import (
+    AuthorityMoved,
+    OutcomeUnknown,
+    Overloaded,
+    StoreRefused,
+    StoreUnavailable,
+    TooManySessions,
+)
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.observer import Observer
 from holdfast.sessions.session import END_REASONS, End
@@ -26,7 +32,7 @@ ERRORS: Final = (
     ("authority_moved", AuthorityMoved),
     ("unavailable", StoreUnavailable),
     ("refused", StoreRefused),
-    ("cap", CapReached),
+    ("cap", TooManySessions),
 )
 DEFECT: Final = "defect"
 
