@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from holdfast.backups import postgresql_copy, sqlite_copy
+from holdfast.legacy import statements
 from holdfast.legacy.form import COLUMNS, has_legacy_form
 from holdfast.legacy.reading import as_text
-from holdfast.legacy.rows import LegacyRow
+from holdfast.legacy.rows import NAMES, LegacyRow
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress
 
 CHUNK: Final = 500
-_NAMES: Final = ", ".join(LegacyRow._fields)
 _TIMES: Final = ("created_at", "expires_at", "last_activity")
 
 
@@ -58,17 +58,9 @@ class SqliteSource:
             sqlite_copy.named(f"SQLite file {self._path}"),
             closing(sqlite_copy.open_to_read(self._path)) as connection,
         ):
-            served = "SELECT count(*) FROM sqlite_master WHERE name IN ('holdfast_ended', 'holdfast_ids')"
-            if connection.execute(served).fetchone()[0] < 2:
+            if not statements.is_served(connection):
                 return frozenset()
-            return frozenset(
-                digest
-                for (digest,) in connection.execute(
-                    "SELECT digest FROM holdfast_ended UNION SELECT previous_digest FROM holdfast_ended "
-                    "UNION SELECT previous_digest FROM holdfast_ids"
-                )
-                if digest is not None
-            )
+            return frozenset(digest for (digest,) in connection.execute(statements.ALL_REFUSED))
 
     async def chunks(self) -> AsyncIterator[list[LegacyRow]]:
         """See `Source`."""
@@ -77,7 +69,7 @@ class SqliteSource:
             closing(sqlite_copy.open_to_read(self._path)) as connection,
         ):
             connection.text_factory = as_text
-            cursor = connection.execute(f"SELECT {_NAMES} FROM sessions")  # noqa: S608 - constant names
+            cursor = connection.execute(f"SELECT {NAMES} FROM sessions")  # noqa: S608 - constant names
             while rows := await asyncio.to_thread(cursor.fetchmany, CHUNK):
                 yield [LegacyRow._make(row) for row in rows]
 

@@ -1,8 +1,9 @@
 """How sessions of a legacy file end, what is known of them then, and for how long."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -111,7 +112,7 @@ class Ends(Lookup):
         else:
             values["idle"] = self._reader.no_earlier(self.now - idle)
             rows = self._driver.execute(statements.DUE_OR_IDLE, values)
-        return list(_first(limit, (f for row in rows if (f := self._found(row)) and not self._is_live(f.record))))
+        return list(islice((found for found in self._all(rows) if not self._is_live(found.record)), limit))
 
     def untold(self, limit: int, older_than: timedelta) -> list[End]:
         """See `Store`."""
@@ -137,9 +138,3 @@ class Ends(Lookup):
 def _end(row: tuple[Any, ...]) -> End:
     id, user_id, reason, ended_at = row
     return End(str(UUID(hex=id)), user_id, reason, instant(ended_at))
-
-
-def _first(limit: int, found: Iterator[Found]) -> Iterator[Found]:
-    """So many, and the rest unseen."""
-    for _, each in zip(range(limit), found, strict=False):
-        yield each

@@ -4,6 +4,7 @@ A row is read and decided on in Python, because its times are texts of local tim
 """
 
 import sqlite3
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -72,6 +73,10 @@ class Lookup:
         )
         return Found(session_id, digest, previous, None if replaced is None else instant(replaced), record)
 
+    def _all(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Found]:
+        """Those of some rows that can be read."""
+        return (found for row in rows if (found := self._found(row)) is not None)
+
     def _one(self, statement: str, key: object) -> Found | None:
         row = self._driver.execute(statement, (key,)).fetchone()
         return None if row is None else self._found(row)
@@ -110,6 +115,5 @@ class Lookup:
         return "expired", record.expires_at
 
     def _of_user(self, user_id: str) -> list[Found]:
-        rows = self._driver.execute(statements.BY_USER, (user_id,)).fetchall()
-        found = (each for row in rows if (each := self._found(row)) is not None)
+        found = self._all(self._driver.execute(statements.BY_USER, (user_id,)))
         return [each for each in found if each.record.user_id == user_id and self._is_live(each.record)]

@@ -34,6 +34,10 @@ class LegacyRow(NamedTuple):
     request_count: Any
 
 
+NAMES: Final = ", ".join(LegacyRow._fields)
+"""The columns in that order, to be selected."""
+
+
 @dataclass(frozen=True, slots=True)
 class Readable:
     """A session. Times are aware and in UTC."""

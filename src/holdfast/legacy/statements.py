@@ -20,6 +20,7 @@ NOW: Final = "SELECT CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS I
 """The clock, to the millisecond, as in the native store."""
 
 _CONTROLS: Final = "SELECT count(*) FROM pragma_table_info('holdfast_control') WHERE name = 'authority'"
+_SERVED: Final = "SELECT count(*) FROM sqlite_master WHERE name IN ('holdfast_ids', 'holdfast_ended')"
 _HELD: Final = "SELECT authority, epoch FROM holdfast_control WHERE id = 1"
 _MOVING: Final = "SELECT count(*) FROM pragma_table_info('holdfast_move') WHERE name = 'ours'"
 
@@ -35,6 +36,11 @@ def held(driver: sqlite3.Connection) -> Held:
         return Held("here", FIRST_EPOCH)
     row = driver.execute(_HELD).fetchone()
     return Held("here", FIRST_EPOCH) if row is None else Held._make(row)
+
+
+def is_served(driver: sqlite3.Connection) -> bool:
+    """Whether Holdfast has its own tables beside the legacy one."""
+    return bool(driver.execute(_SERVED).fetchone()[0] == 2)
 
 
 def is_moving(driver: sqlite3.Connection) -> bool:
@@ -164,6 +170,12 @@ IS_REFUSED: Final = (
     "UNION ALL SELECT 1 FROM holdfast_ids WHERE previous_digest = ?1 LIMIT 1"
 )
 """Whether a digest is one that was ended or replaced: a row that has it is not adopted again."""
+ALL_REFUSED: Final = (
+    "SELECT digest FROM holdfast_ended UNION SELECT previous_digest FROM holdfast_ended "
+    "WHERE previous_digest IS NOT NULL "
+    "UNION SELECT previous_digest FROM holdfast_ids WHERE previous_digest IS NOT NULL"
+)
+"""Every such digest."""
 REVIVE: Final = "UPDATE holdfast_ended SET revived = ? WHERE digest = ?"
 """Keep the trace of an end for as long as the old application has a row of that token."""
 NEW: Final = "SELECT seq, session_id FROM holdfast_new ORDER BY seq LIMIT ?"

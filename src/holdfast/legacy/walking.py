@@ -6,16 +6,15 @@ Under a rollback journal, which old applications have by default, a writer canno
 import sqlite3
 from typing import Any, Final
 
-from holdfast.legacy.rows import LegacyRow
+from holdfast.legacy.rows import NAMES, LegacyRow
 
 CHUNK: Final = 500
-_NAMES: Final = ", ".join(LegacyRow._fields)
 
-_STRANGE: Final = f"SELECT {_NAMES} FROM sessions WHERE session_id IS NULL OR session_id <= '' OR session_id >= x''"  # noqa: S608 - our own names
+_STRANGE: Final = f"SELECT {NAMES} FROM sessions WHERE session_id IS NULL OR session_id <= '' OR session_id >= x''"  # noqa: S608 - our own names
 """Rows whose key is no text, or an empty one: few, if any. An index finds them."""
 _ID: Final = "(SELECT i.id FROM holdfast_ids i WHERE i.session_id = s.session_id)"
 _TEXT: Final = (
-    f"SELECT {_NAMES}, CAST(session_id AS BLOB), {{id}} FROM sessions s "  # noqa: S608 - our own names
+    f"SELECT {NAMES}, CAST(session_id AS BLOB), {{id}} FROM sessions s "  # noqa: S608 - our own names
     "WHERE session_id > CAST(? AS TEXT) AND session_id < x'' ORDER BY session_id LIMIT ?"
 )
 """Some of the others, after a key that is given as bytes: it need not be UTF-8."""

@@ -14,20 +14,19 @@ from holdfast.legacy import statements
 from holdfast.legacy.adoption import CHUNK
 from holdfast.legacy.judging import Judged
 from holdfast.legacy.originals import digest_of_row
-from holdfast.legacy.rows import LegacyRow
+from holdfast.legacy.rows import NAMES, LegacyRow
 from holdfast.legacy.walking import rows_after, strange_rows
 from holdfast.legacy.whole_table import WholeTable
 from holdfast.move.clocks import lead_of
 from holdfast.move.legacy_file import IS_KEY, LegacyFile
 from holdfast.move.legacy_rows import note_of
 from holdfast.move.legacy_sqlite_objects import TABLES, own_triggers, triggers
-from holdfast.move.state import LeaseHeld
+from holdfast.move.state import TAKEN_OVER, LeaseHeld
 from holdfast.sql.tables import instant
 
 _NEWS: Final = 500
 # Chunks of rows that are looked at before the place is noted.
 _WALKED: Final = 20
-_NAMES: Final = ", ".join(LegacyRow._fields)
 
 
 class LegacyCapture(LegacyFile):
@@ -55,7 +54,7 @@ class LegacyCapture(LegacyFile):
         if self._one("SELECT 1 FROM sqlite_master WHERE name = 'holdfast_move'") is not None:
             row = self._one("SELECT move, token FROM holdfast_move WHERE id = 1")
             if row is not None and (row[0] != str(move) or row[1] > token):
-                raise LeaseHeld("another process took the move over")
+                raise LeaseHeld(TAKEN_OVER)
         self._install()
         for statement in TABLES:
             self._run(statement)
@@ -141,7 +140,7 @@ class LegacyCapture(LegacyFile):
     def _note_all(self, key: Any, now: int) -> None:
         """Keep the originals of the rows of a key that are odd, and of no other."""
         self._run(f"DELETE FROM holdfast_imported WHERE {IS_KEY.format('session_key')}", key)
-        for row in self._all(f"SELECT {_NAMES} FROM sessions WHERE {IS_KEY.format('session_id')}", key):
+        for row in self._all(f"SELECT {NAMES} FROM sessions WHERE {IS_KEY.format('session_id')}", key):
             self._note(LegacyRow._make(row), now)
 
     def _judged(self, row: LegacyRow, at: datetime) -> tuple[Judged, str | None]:

@@ -93,7 +93,7 @@ def list_odd(
         driver.text_factory = as_text
         now = driver.execute(statements.NOW).fetchone()[0]
         at, usual, reader = instant(now), UsualRows(zone), Reader(zone, on_bad_expiry)
-        served, newest = _is_served(driver), -math.inf
+        served, newest = statements.is_served(driver), -math.inf
         for values, has_id in _all(driver, served=served):
             # A row without an id may be one that is over.
             read = usual.read(values, now) if has_id or not served else None
@@ -142,12 +142,6 @@ def _clocks(driver: sqlite3.Connection) -> list[WritersClock]:
         return []
     rows = driver.execute("SELECT lead, writes, seen_at FROM holdfast_move_clocks ORDER BY lead").fetchall()
     return [WritersClock(lead, writes, instant(seen_at)) for lead, writes, seen_at in rows]
-
-
-def _is_served(driver: sqlite3.Connection) -> bool:
-    """Whether Holdfast has its own tables beside the legacy one."""
-    names = "SELECT count(*) FROM sqlite_master WHERE name IN ('holdfast_ids', 'holdfast_ended')"
-    return bool(driver.execute(names).fetchone()[0] == 2)
 
 
 def _known(driver: sqlite3.Connection, row: LegacyRow) -> tuple[str | None, bool]:
