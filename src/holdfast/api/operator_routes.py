@@ -21,13 +21,11 @@ from holdfast.api.options import RouterOptions
 from holdfast.api.pages import read_page
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import MAX_PAGE, SessionManager
-from holdfast.sessions.statistics import Statistical
+from holdfast.sessions.statistics import MOST_HOURS, MOST_SHARES, Statistical
 from holdfast.sessions.timestamps import timestamp
 from holdfast.web.responses import NO_STORE, answer, not_found
 
 _TAGS: Final = ["operator"]
-_MOST_HOURS: Final = 24 * 366
-_MOST_SHARES: Final = 1000
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {
     403: {"model": ErrorAnswer, "description": "The application's credential is not enough."},
     404: {"model": ErrorAnswer, "description": "No such live session."},
@@ -89,9 +87,9 @@ def add_operator_routes(router: APIRouter, manager: SessionManager, gate: Gate, 
     async def show_stats(
         hours: Annotated[
             int | None,
-            Query(ge=1, le=_MOST_HOURS, description="Also count what is kept, so many hours back: not cheap."),
+            Query(ge=1, le=MOST_HOURS, description="Also count what is kept, so many hours back: not cheap."),
         ] = None,
-        top: Annotated[int, Query(ge=1, le=_MOST_SHARES, description="How many users and devices then.")] = 10,
+        top: Annotated[int, Query(ge=1, le=MOST_SHARES, description="How many users and devices then.")] = 10,
     ) -> Response:
         """How many sessions are live, the store's clock, the policy, and how a move stands; on request more."""
         policy = manager.policy

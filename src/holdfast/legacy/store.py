@@ -11,12 +11,10 @@ from uuid import UUID
 
 from holdfast.legacy.hints import LegacyHints
 from holdfast.legacy.statistics import Tally
-from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.session import Created, End, EndReason, NewRecord, Record, Standing, WhyEnded
-from holdfast.sessions.statistics import Statistics
+from holdfast.sessions.statistics import Statistics, refuse_extent
 from holdfast.sessions.store import Key
 from holdfast.sessions.tokens import TokenDigest
-from holdfast.sql.statistics import HOURS, TOP
 
 _PAGE: Final = 500
 
@@ -110,8 +108,7 @@ class LegacyStore(LegacyHints):
 
     async def statistics(self, hours: int, top: int) -> Statistics:
         """See `Statistical`. Reads in short steps, as lists do; how long ended sessions lasted is not known here."""
-        if not (1 <= hours <= HOURS and 1 <= top <= TOP):
-            raise InvalidArgument(f"hours is a number from 1 to {HOURS}, and top one from 1 to {TOP}")
+        refuse_extent(hours, top)
         tally = Tally(await self.ping(), hours)
         place: UUID | None = None
         while True:

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
+
+from holdfast.sessions.errors import InvalidArgument
+
+MOST_HOURS: Final = 24 * 366
+"""How many hours back may be asked for: a year."""
+MOST_SHARES: Final = 1000
+"""How many users, and how many devices, may be asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,5 +72,12 @@ class Statistical(Protocol):
     async def statistics(self, hours: int, top: int) -> Statistics:
         """Everything at once: the last so many hours, and at most so many users and devices.
 
-        Reads every kept session, so it is for people and not for every scrape. Raises `StoreUnavailable`.
+        Reads every kept session, so it is for people and not for every scrape. Raises `InvalidArgument` beyond
+        `MOST_HOURS` or `MOST_SHARES`, and below one, and `StoreUnavailable`.
         """
+
+
+def refuse_extent(hours: int, top: int) -> None:
+    """Raise `InvalidArgument` for so many hours, users and devices as a store need not answer."""
+    if not (1 <= hours <= MOST_HOURS and 1 <= top <= MOST_SHARES):
+        raise InvalidArgument(f"hours is a number from 1 to {MOST_HOURS}, and top one from 1 to {MOST_SHARES}")

@@ -1,7 +1,7 @@
 """The statements behind `sessions stats`: plain aggregates over every kept session. None of them shows a digest."""
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -25,11 +25,6 @@ from holdfast.sql.functions import hour_of, seconds_between
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import Instant, Span, Tables
 from holdfast.sql.views import DEVICE_KEY
-
-HOURS: Final = 24 * 366
-"""The most hours that may be asked for."""
-TOP: Final = 1000
-"""The most users and devices."""
 
 
 class StatisticsStatements:

@@ -10,14 +10,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from holdfast.sessions.errors import InvalidArgument, StoreRefused
+from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.session import End, EndReason, NewRecord, Record, Standing, WhyEnded
-from holdfast.sessions.statistics import Statistics
+from holdfast.sessions.statistics import Statistics, refuse_extent
 from holdfast.sessions.store import Held, Key
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.authority import is_moved, left
 from holdfast.sql.carried import Carried, take_in
-from holdfast.sql.statistics import HOURS, TOP, StatisticsStatements
+from holdfast.sql.statistics import StatisticsStatements
 from holdfast.sql.store_base import ends_of, record_of
 from holdfast.sql.store_sweep import SweepPart
 from holdfast.sql.store_tickets import TicketsPart
@@ -85,9 +85,8 @@ class SqlStore(UsersPart, TicketsPart, SweepPart):
         return await self._read(lambda connection: connection.scalars(statement, values).one())
 
     async def statistics(self, hours: int, top: int) -> Statistics:
-        """See `Statistical`. Raises `InvalidArgument` for numbers out of range."""
-        if not (1 <= hours <= HOURS and 1 <= top <= TOP):
-            raise InvalidArgument(f"hours is a number from 1 to {HOURS}, and top one from 1 to {TOP}")
+        """See `Statistical`."""
+        refuse_extent(hours, top)
         statements, values = StatisticsStatements(self._tables, self._sql), self._bind()
         return await self._read(lambda connection: statements.ask(connection, values, hours, top))
 
