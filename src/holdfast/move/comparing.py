@@ -7,7 +7,7 @@ from uuid import UUID
 
 from holdfast.move.goals import goal
 from holdfast.move.running import Running
-from holdfast.move.state import LeaseHeld, MoveRefused
+from holdfast.move.state import TAKEN_OVER, LeaseHeld, MoveRefused
 from holdfast.move.steps import Differing
 from holdfast.move.threads import in_thread
 from holdfast.move.verifying import Comparison, compared
@@ -125,7 +125,7 @@ class Comparing(Running):
                 case "switched":
                     complete, differing = await self._steps.reverse(token, others)
                 case _:
-                    raise LeaseHeld("another process took the move over; look at its status, and repeat this then")
+                    raise LeaseHeld(f"{TAKEN_OVER}; look at its status, and repeat this then")
             if complete:
                 return differing
             if time() > limit:

@@ -11,14 +11,15 @@ import os
 from datetime import timedelta
 from typing import Final
 
+from holdfast.move.addresses import addresses
+from holdfast.move.failures import whose
 from holdfast.move.postgresql_side import PostgresqlSide
-from holdfast.move.running import Running, nowhere, whose
+from holdfast.move.running import Running, nowhere
 from holdfast.move.sides import sqlite_side
 from holdfast.move.state import DECIDED, LeaseHeld, Look, MoveRefused
 from holdfast.move.threads import in_thread
-from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
+from holdfast.sessions.errors import StoreUnavailable
 from holdfast.sessions.store import StoreOptions
-from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.failures import to_raise
 from holdfast.sql.sqlite_file import refuse_strange
 
@@ -44,7 +45,7 @@ class Finisher:
         withdraw_after: float = WITHDRAW_AFTER_SECONDS,
         stay_after: float = STAY_AFTER_SECONDS,
     ) -> None:
-        """Prepare it; touches nothing yet. Raises `InvalidArgument` unless it is a SQLite file and PostgreSQL.
+        """Prepare it; touches nothing yet. Raises `MoveRefused` unless it is a SQLite file and PostgreSQL.
 
         Args:
             sqlite: the file.
@@ -53,9 +54,7 @@ class Finisher:
             withdraw_after: for how many seconds writes have waited when a cut-over is taken back without PostgreSQL.
             stay_after: and when a roll-back is taken back without SQLite.
         """
-        left, entered = parse_address(sqlite), parse_address(postgresql)
-        if not isinstance(left, SqliteAddress) or not isinstance(entered, PostgresqlAddress):
-            raise InvalidArgument("a move goes from a SQLite file to PostgreSQL; give the two in this order")
+        left, entered = addresses(sqlite, postgresql)
         self._addresses = (sqlite, postgresql)
         self._path, self._database = left.path, entered
         self._options = options

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from holdfast.move.mover import NO_MOVE, OVER
-from holdfast.move.state import Look, MoveRefused
+from holdfast.move.state import NO_MOVE, OVER, Look, MoveRefused
 
 Goal = Literal["start", "verify", "seal", "cutover", "rollback", "complete", "abort"]
 

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from holdfast.move.running import Running, in_our_words
+from holdfast.move.failures import in_our_words
+from holdfast.move.running import Running
 from holdfast.move.state import LeaseHeld
 
 Answer = TypeVar("Answer")

@@ -8,7 +8,7 @@ from typing import Final
 
 from holdfast.legacy.tables import TRIGGERS as OWN_TRIGGERS
 from holdfast.move.rows import IMPORTED, SESSIONS, TICKETS
-from holdfast.move.sqlite_side import EVENTS, capture_trigger, seal_trigger
+from holdfast.move.sqlite_objects import EVENTS, capture_trigger, seal_trigger
 
 TABLES: Final = (
     # No declared type: a key keeps the type that it has in the legacy table, which may be any. `at`: in seconds;

@@ -9,12 +9,13 @@ import socket
 from datetime import timedelta
 from typing import Final
 
+from holdfast.move.addresses import database_address, file_address
+from holdfast.move.failures import in_our_words
 from holdfast.move.postgresql_side import PostgresqlSide
-from holdfast.move.running import Running, in_our_words, nowhere
+from holdfast.move.running import Running, nowhere
 from holdfast.move.state import MoveRefused, Phase, PostgresqlState
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
-from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 
 _LEASE: Final = timedelta(seconds=3)
 _LOSSES: Final[dict[Phase, str]] = {
@@ -41,9 +42,7 @@ def loss(state: PostgresqlState) -> str:
 
 async def refuse_present(sqlite: str | os.PathLike[str], postgresql: str, options: StoreOptions) -> None:
     """Raise `MoveRefused` when the file is there and is the one of the move: nothing is lost then."""
-    address = parse_address(sqlite)
-    if not isinstance(address, SqliteAddress):
-        raise MoveRefused("a move goes from a SQLite file to PostgreSQL; give the two in this order")
+    address = file_address(sqlite)
     if not os.path.lexists(address.path):  # noqa: ASYNC240 - a look of no length
         return
     try:
@@ -97,7 +96,4 @@ async def complete_alone(postgresql: str, options: StoreOptions) -> None:
 
 
 def _side(postgresql: str, options: StoreOptions) -> PostgresqlSide:
-    address = parse_address(postgresql)
-    if not isinstance(address, PostgresqlAddress):
-        raise MoveRefused("a move goes from a SQLite file to PostgreSQL; give the two in this order")
-    return PostgresqlSide(address, options, nowhere, _LEASE)
+    return PostgresqlSide(database_address(postgresql), options, nowhere, _LEASE)

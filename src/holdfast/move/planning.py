@@ -14,6 +14,7 @@ from holdfast.backups import sqlite_copy
 from holdfast.legacy.form import has_legacy_form
 from holdfast.legacy.rows import OnBadExpiry
 from holdfast.legacy.zone import zone_named
+from holdfast.move.addresses import addresses
 from holdfast.move.obstacles import obstacles_among
 from holdfast.move.odd_rows import list_odd
 from holdfast.move.planning_postgresql import OLDEST, PostgresqlAsked
@@ -25,7 +26,7 @@ from holdfast.move.status import MoveStatus, StatusReader
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
-from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
+from holdfast.sql.address import PostgresqlAddress, SqliteAddress
 from holdfast.sql.sqlite_library import OLDEST_SQLITE
 
 _MOST_NAMED: Final = 5
@@ -105,9 +106,7 @@ async def plan(
     `tell` hears now and then how many rows were read. Raises `InvalidArgument` for what is no address.
     """
     made = Plan()
-    left, entered = parse_address(sqlite), parse_address(postgresql)
-    if not isinstance(left, SqliteAddress) or not isinstance(entered, PostgresqlAddress):
-        raise MoveRefused("a move goes from a SQLite file to PostgreSQL; give the two in this order")
+    left, entered = addresses(sqlite, postgresql)
     readable = await _look_at_file(made, left, options)
     reachable = await _look_at_postgresql(made, entered, options)
     if readable:

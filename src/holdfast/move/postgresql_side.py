@@ -16,9 +16,8 @@ import asyncpg
 
 from holdfast.move import postgresql_objects as objects
 from holdfast.move.postgresql_step import SWITCH_SETTINGS, PostgresqlStep, images_of
-from holdfast.move.rows import SHAPES, Images, Key, Row, Shape
-from holdfast.move.sqlite_side import Keys
-from holdfast.move.state import LeaseHeld, MoveRefused, Phase, PostgresqlState, Reached
+from holdfast.move.rows import SHAPES, Images, Key, Keys, Row, Shape
+from holdfast.move.state import TAKEN_OVER, LeaseHeld, MoveRefused, Phase, PostgresqlState, Reached
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.connections import connect_arguments, for_this_transaction, promised
@@ -228,7 +227,7 @@ class PostgresqlSide:
                 list(phases),
             )
             if move is None:
-                raise LeaseHeld("another process took the move over")
+                raise LeaseHeld(TAKEN_OVER)
             await connection.execute("SELECT set_config('holdfast.mover', $1, true)", str(move))
             yield PostgresqlStep(connection, self._s, token)
             self._reached(step)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from holdfast.move import postgresql_objects as objects
-from holdfast.move.rows import SHAPES, TICKETS, Images, Key, Row, Shape
-from holdfast.move.sqlite_side import Keys
-from holdfast.move.state import LeaseHeld, Phase
+from holdfast.move.rows import SHAPES, TICKETS, Images, Key, Keys, Row, Shape
+from holdfast.move.state import TAKEN_OVER, LeaseHeld, Phase
 from holdfast.sql.connections import for_this_transaction
 
 if TYPE_CHECKING:
@@ -188,7 +187,7 @@ class PostgresqlStep:
         """By a function of the owner's: whoever finishes another one's decision need not own the tables."""
         await self._connection.execute(for_this_transaction(_PATIENT_SETTINGS))
         if not await self._connection.fetchval(f"SELECT {self._s}.{objects.SWITCH}($1, $2)", self._token, goal):
-            raise LeaseHeld("another process took the move over")
+            raise LeaseHeld(TAKEN_OVER)
 
     async def analyze(self) -> None:
         """Let the planner know the tables: they were empty, and it would take them for small."""

@@ -11,11 +11,11 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from holdfast.move.state import MoveRefused
+from holdfast.move.addresses import addresses
 from holdfast.move.status import StoreName
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.store import StoreOptions
-from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
+from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.connections import connect_arguments
 from holdfast.sql.failures import Kind, kind_of, to_raise
 from holdfast.sql.presence import recent
@@ -73,9 +73,7 @@ async def processes_seen(
     Changes nothing. Raises `MoveRefused` for addresses that are not those of a move, `StoreUnavailable` and
     `StoreRefused`.
     """
-    left, entered = parse_address(sqlite), parse_address(postgresql)
-    if not isinstance(left, SqliteAddress) or not isinstance(entered, PostgresqlAddress):
-        raise MoveRefused("a move goes from a SQLite file to PostgreSQL; give the two in this order")
+    left, entered = addresses(sqlite, postgresql)
     options = options or StoreOptions()
     try:
         in_file = await asyncio.to_thread(_in_file, left.path)

@@ -5,7 +5,7 @@ the way back, not the way there, so that a mistake in one of the two is a differ
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -17,6 +17,9 @@ from holdfast.sql.tables import instant, since_epoch
 
 Key = str | bytes
 """What a row is found by in SQLite: a session's id in hexadecimal form, or a ticket's digest."""
+
+Keys = Mapping[str, Sequence[Key]]
+"""Keys of each table."""
 
 Row = tuple[Any, ...]
 """A row in SQLite's form, its key first."""

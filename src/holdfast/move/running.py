@@ -8,7 +8,6 @@ import asyncio
 import os
 import secrets
 import socket
-import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -18,7 +17,9 @@ from typing import Final, Self, TypeVar
 
 from holdfast.backups.take import take
 from holdfast.legacy.form import has_legacy_form
+from holdfast.move.addresses import addresses
 from holdfast.move.conditions import Wishes
+from holdfast.move.failures import in_our_words
 from holdfast.move.postgresql_side import PostgresqlSide
 from holdfast.move.progress import Doing, Progress, Tell, tell_nobody
 from holdfast.move.sides import sqlite_side
@@ -29,8 +30,8 @@ from holdfast.move.throttle import Throttle
 from holdfast.sessions.errors import HoldfastError, StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
-from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
-from holdfast.sql.failures import WORTH_REPEATING, Kind, NotDone, kind_of, pause, to_raise
+from holdfast.sql.address import PostgresqlAddress, SqliteAddress
+from holdfast.sql.failures import WORTH_REPEATING, Kind, NotDone, kind_of, pause
 
 Answer = TypeVar("Answer")
 
@@ -50,28 +51,6 @@ _DOING: Final[dict[Phase | None, Doing]] = {
     "completing": "ending",
 }
 _WITHOUT_HURRY: Final = ("copy", "apply", "reverse")
-
-
-def in_our_words(error: Exception) -> BaseException:
-    """What an operator is told of a failure: not the driver's words, which may hold anything."""
-    if isinstance(error, HoldfastError):
-        return error
-    if "holdfast_move" in str(error) and ("no such table" in str(error) or getattr(error, "sqlstate", "") == "42P01"):
-        return LeaseHeld("another process has ended the move meanwhile; look at its status, and repeat this then")
-    if getattr(error, "sqlstate", "") == "23505":
-        return MoveRefused(
-            "a program replaced a row of the SQLite file by another one with the same token, of which SQLite tells no "
-            "trigger, and PostgreSQL has both; abort the move and start it again, then all is copied anew"
-        )
-    return to_raise(error, whose(error))
-
-
-def whose(error: BaseException) -> str:
-    """Which store an error comes from, for a message: there are two, and either may be meant."""
-    cause = error.cause if isinstance(error, NotDone) else error
-    if isinstance(cause, sqlite3.Error):
-        return "the SQLite file"
-    return "PostgreSQL" if isinstance(getattr(cause, "sqlstate", None), str) else "a store of the move"
 
 
 def nowhere(step: str) -> None:
@@ -113,9 +92,7 @@ class Running:
             patience: seconds for which failures that may pass are borne before they are raised.
             rows: how many rows are read and written at once.
         """
-        left, entered = parse_address(sqlite), parse_address(postgresql)
-        if not isinstance(left, SqliteAddress) or not isinstance(entered, PostgresqlAddress):
-            raise MoveRefused("a move goes from a SQLite file to PostgreSQL; give the two in this order")
+        left, entered = addresses(sqlite, postgresql)
         self._addresses = (left, entered)
         self._options = options or StoreOptions()
         self._wishes = wishes or Wishes()

@@ -20,6 +20,11 @@ Reached = Callable[[str], None]
 """Told before each commit by the name of the step, and after it by that name and "done". For tests that stop there."""
 
 
+NO_MOVE: Final = "no move is under way; start one"
+OVER: Final = "the sessions were moved already, and PostgreSQL holds them; there is nothing left to do"
+TAKEN_OVER: Final = "another process took the move over"
+
+
 class MoveRefused(HoldfastError):
     """The move does not do what was asked. Nothing was lost; the message says why, and what to do."""
 

@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any, Final, Literal, Self, TypeVar, get_args
 from uuid import UUID
 
+from holdfast.move.addresses import addresses
 from holdfast.move.asking_sql import MOST_COUNTED, PostgresqlAsked, PostgresqlSaid, SqliteSaid, ask_sqlite
 from holdfast.move.state import Look, MoveRefused, Phase, PostgresqlState, SqliteState
 from holdfast.sessions.errors import HoldfastError, StoreUnavailable
 from holdfast.sessions.store import FIRST_EPOCH, Authority, StoreOptions
-from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.failures import Kind, kind_of, to_raise
 
 Answer = TypeVar("Answer")
@@ -73,9 +73,7 @@ class StatusReader:
 
     def __init__(self, sqlite: str | os.PathLike[str], postgresql: str, options: StoreOptions | None = None) -> None:
         """Prepare it. Raises `MoveRefused` unless the addresses are a SQLite file and PostgreSQL, in this order."""
-        left, entered = parse_address(sqlite), parse_address(postgresql)
-        if not isinstance(left, SqliteAddress) or not isinstance(entered, PostgresqlAddress):
-            raise MoveRefused("a move goes from a SQLite file to PostgreSQL; give the two in this order")
+        left, entered = addresses(sqlite, postgresql)
         self._path = left.path.absolute()
         self._postgresql = PostgresqlAsked(entered, options or StoreOptions())
         self.strange: str | None = None

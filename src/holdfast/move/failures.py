@@ -1,0 +1,29 @@
+"""What an operator is told of a failure of a mover: which store it comes from, and what to do."""
+
+import sqlite3
+
+from holdfast.move.state import LeaseHeld, MoveRefused
+from holdfast.sessions.errors import HoldfastError
+from holdfast.sql.failures import NotDone, to_raise
+
+
+def in_our_words(error: Exception) -> BaseException:
+    """What an operator is told of a failure: not the driver's words, which may hold anything."""
+    if isinstance(error, HoldfastError):
+        return error
+    if "holdfast_move" in str(error) and ("no such table" in str(error) or getattr(error, "sqlstate", "") == "42P01"):
+        return LeaseHeld("another process has ended the move meanwhile; look at its status, and repeat this then")
+    if getattr(error, "sqlstate", "") == "23505":
+        return MoveRefused(
+            "a program replaced a row of the SQLite file by another one with the same token, of which SQLite tells no "
+            "trigger, and PostgreSQL has both; abort the move and start it again, then all is copied anew"
+        )
+    return to_raise(error, whose(error))
+
+
+def whose(error: BaseException) -> str:
+    """Which store an error comes from, for a message: there are two, and either may be meant."""
+    cause = error.cause if isinstance(error, NotDone) else error
+    if isinstance(cause, sqlite3.Error):
+        return "the SQLite file"
+    return "PostgreSQL" if isinstance(getattr(cause, "sqlstate", None), str) else "a store of the move"
