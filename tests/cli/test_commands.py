@@ -69,6 +69,26 @@ def test_mistakes_in_arguments_end_with_2(tmp_path: Path, arguments: tuple[str, 
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--sqlite", "postgresql://u:hunter2@db/app", "goes with --postgres"),
+        ("--sqlite", "sqlite:///sessions.db", "takes the path"),
+        ("--postgres", "localhost", "postgresql://"),
+        ("--postgres", "mysql://u:hunter2@db/app", "postgresql://"),
+        ("--postgres", "sqlite:///sessions.db", "postgresql://"),
+    ],
+)
+def test_a_database_under_the_wrong_option_is_a_mistake(tmp_path: Path, option: str, value: str, says: str) -> None:
+    """S-70: code 2 before anything is made, a folder named by a password above all; the value is not repeated."""
+    for command in (("db", "upgrade"), ("move", "status"), ("serve", "--check")):
+        shown = run(*command, option, value, folder=tmp_path)
+        assert (shown.returncode, shown.stdout) == (2, ""), command
+        assert says in " ".join(shown.stderr.split())
+        assert "hunter2" not in shown.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("arguments", "settings", "sentence"),
     [
         (("serve", "--host", "0.0.0.0"), {}, "HOLDFAST_APP_TOKEN and HOLDFAST_ADMIN_TOKEN are not set"),

@@ -392,6 +392,11 @@ def test_a_place_without_rights(what: str) -> None:
             bench.refused(folder / "new.db", "check the path", [("db", "upgrade"), ("sessions", "create")])
             bench.refused(store, "check", [("db", "backup")])
         bench.doctor(store, "this user may", 3 if what == "file" else 4)
+        if what == "file":
+            # By whichever way it is named: an option is no mistake because of it.
+            store.chmod(0)
+            count_it = ("sessions", "count")
+            bench.refused(store, str(store), [count_it, (*count_it, "--sqlite", str(store)), ("db", "check")])
         folder.chmod(0o700)
         assert count(store) == 1
     finally:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import DIFFERENT, REFUSED, complain, end
+from holdfast.cli.options import AsJson, Directory, Postgres, Sqlite, Yes, refuse_both
 from holdfast.cli.output import confirm, print_json
 from holdfast.cli.progress import Progress
 
@@ -28,8 +28,6 @@ _SENTENCES: Final = {
     "newer": "sessions are not in the backup, and stay",
     "notes_restored": "rows that were imported once are known again, and are not taken in a second time",
 }
-
-Directory = Annotated[Path | None, typer.Option(help="The directory instead of HOLDFAST_BACKUP_DIRECTORY.")]
 
 
 def register(group: typer.Typer) -> None:
@@ -78,7 +76,7 @@ def restore(
             "--keep-sessions-live", help="Let sessions come back live of which nobody knows whether they ended since."
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a backup back into a store, which is backed up first. What has ended stays ended.

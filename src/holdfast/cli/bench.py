@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import complain
+from holdfast.cli.options import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.output import print_facts, print_json
 
 

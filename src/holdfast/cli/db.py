@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import DIFFERENT, REFUSED, USAGE, complain, end
+from holdfast.cli.options import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.output import print_json
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from holdfast.sql.address import PostgresqlAddress, SqliteAddress
 
 app = typer.Typer(no_args_is_help=True, help="The schema of a store: bring it up to date, or check it.")
-
-Sqlite = Annotated[Path | None, typer.Option(help="This SQLite file.")]
-Postgres = Annotated[str | None, typer.Option(help="The PostgreSQL database at this address.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -113,9 +109,3 @@ def _legacy(address: "SqliteAddress | PostgresqlAddress") -> str | None:
         "point a server at it. To keep its sessions in tables of Holdfast's run "
         f"`holdfast db import --from-sqlite {address.path}` into another file or PostgreSQL"
     )
-
-
-def refuse_both(sqlite: Path | None, postgres: str | None) -> None:
-    """End the command when both databases are named where one is meant."""
-    if sqlite is not None and postgres is not None:
-        end(USAGE, "--sqlite and --postgres exclude each other here")

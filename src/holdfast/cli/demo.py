@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.db import AsJson
 from holdfast.cli.exits import FAILURE, USAGE, CommandEnded, complain, end
+from holdfast.cli.options import AsJson, checked_address
 from holdfast.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def demo(
     postgres: Annotated[
         str | None,
-        typer.Option(help="Use this database instead of a server of its own; in a schema that is dropped afterwards."),
+        typer.Option(
+            help="Use this database instead of a server of its own; in a schema that is dropped afterwards.",
+            callback=checked_address,
+        ),
     ] = None,
     clients: Annotated[int, typer.Option(min=1, max=500, help="How many clients, each with a WebSocket.")] = 100,
     seconds: Annotated[

@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import typer
 
-from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import DIFFERENT, REFUSED, CommandEnded
+from holdfast.cli.options import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.output import print_json, shown
 from holdfast.sessions.errors import InvalidArgument
 

@@ -1,15 +1,14 @@
 """`holdfast db import`."""
 
 import asyncio
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.db import AsJson, Postgres, Sqlite, refuse_both
 from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import USAGE, complain, end
+from holdfast.cli.options import AsJson, Directory, OnBadExpiry, Postgres, Sqlite, Yes, refuse_both
 from holdfast.cli.output import confirm as ask
 from holdfast.cli.output import print_json
 from holdfast.cli.progress import Progress
@@ -22,13 +21,6 @@ if TYPE_CHECKING:
     from holdfast.settings import Settings
 
 
-class OnBadExpiry(StrEnum):
-    """What becomes of a row whose expiry is no time."""
-
-    QUARANTINE = "quarantine"
-    EXTEND = "extend"
-
-
 def register(group: typer.Typer) -> None:
     """Add the command to `holdfast db`."""
     group.command("import")(import_)
@@ -36,7 +28,8 @@ def register(group: typer.Typer) -> None:
 
 def import_(
     from_sqlite: Annotated[
-        Path | None, typer.Option(help="Take in the `sessions` table of this SQLite file, which stays as it is.")
+        Path | None,
+        typer.Option(readable=False, help="Take in the `sessions` table of this SQLite file, which stays as it is."),
     ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Take in the table `sessions` in PostgreSQL itself, and take its name.")
@@ -55,8 +48,8 @@ def import_(
     legacy_tz: Annotated[str | None, typer.Option(help="The zone of the rows' local times, by IANA name.")] = None,
     sqlite: Sqlite = None,
     postgres: Postgres = None,
-    directory: Annotated[Path | None, typer.Option(help="Where the backup goes.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    directory: Directory = None,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Take in the sessions of an application's own table, so that nobody is logged out. Safe to repeat.

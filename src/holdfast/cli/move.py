@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli import move_ending, move_looking
-from holdfast.cli.db import AsJson, Postgres, Sqlite
 from holdfast.cli.exits import REFUSED, end
-from holdfast.cli.import_ import OnBadExpiry
 from holdfast.cli.move_following import follow as keep_following
 from holdfast.cli.move_looking import next_step
-from holdfast.cli.move_running import (
+from holdfast.cli.move_running import Stores, pursue
+from holdfast.cli.options import (
+    AsJson,
     Directory,
     DryRun,
     IgnoreProcesses,
     KeepWayBack,
     LegacyZone,
     NoBackup,
+    OnBadExpiry,
+    Postgres,
     Quiet,
-    Stores,
+    Sqlite,
     TrustZone,
-    pursue,
 )
 
 if TYPE_CHECKING:

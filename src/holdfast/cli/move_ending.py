@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.db import AsJson, Postgres, Sqlite
 from holdfast.cli.exits import complain
-from holdfast.cli.move_running import DryRun, Stores, Yes, foretell, interruptible, pursue, status_as_json
+from holdfast.cli.move_running import Stores, foretell, interruptible, pursue, status_as_json
 from holdfast.cli.move_view import View
+from holdfast.cli.options import AsJson, DryRun, Postgres, Sqlite, Yes
 from holdfast.cli.output import confirm, print_json
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from holdfast.cli.db import AsJson, Postgres, Sqlite
 from holdfast.cli.exits import REFUSED, USAGE, CommandEnded, complain, end
-from holdfast.cli.import_ import OnBadExpiry
-from holdfast.cli.move_running import Directory, NoBackup, Stores, interruptible, status_as_json
+from holdfast.cli.move_running import Stores, interruptible, status_as_json
+from holdfast.cli.options import AsJson, Directory, LegacyZone, NoBackup, OnBadExpiry, Postgres, Sqlite
 from holdfast.cli.output import print_facts, print_json, print_table, shown
 from holdfast.cli.progress import Progress
 
@@ -39,9 +38,7 @@ def plan(
     on_bad_expiry: Annotated[
         OnBadExpiry, typer.Option(help="What becomes of a legacy row whose expiry is no time.")
     ] = OnBadExpiry.QUARANTINE,
-    legacy_tz: Annotated[
-        str | None, typer.Option(help="The zone of a legacy file's local times, by IANA name.")
-    ] = None,
+    legacy_tz: LegacyZone = None,
     sqlite: Sqlite = None,
     postgres: Postgres = None,
     as_json: AsJson = False,

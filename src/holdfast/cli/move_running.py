@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,44 +18,6 @@ if TYPE_CHECKING:
     from holdfast.move.mover import Mover
     from holdfast.move.status import MoveStatus, StoreName
     from holdfast.settings import Settings
-
-Directory = Annotated[Path | None, typer.Option(help="Where backups go, instead of HOLDFAST_BACKUP_DIRECTORY.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-NoBackup = Annotated[
-    bool,
-    typer.Option(
-        "--no-backup",
-        help="Take no backup first: what goes wrong in both stores alike, a mistaken erasure say, is then final.",
-    ),
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-LegacyZone = Annotated[
-    str | None, typer.Option("--legacy-tz", help="Of a legacy file: the zone of its local times, by IANA name.")
-]
-TrustZone = Annotated[
-    bool,
-    typer.Option(
-        "--trust-legacy-tz", help="Of a legacy file: that zone is right, whatever the application's writes say."
-    ),
-]
-IgnoreProcesses = Annotated[
-    bool,
-    typer.Option(
-        "--ignore-processes", help="Do it although a process was seen that cannot follow: its writes are refused then."
-    ),
-]
-KeepWayBack = Annotated[
-    bool,
-    typer.Option(
-        "--keep-legacy-way-back",
-        help="Of a legacy file: keep the tokens of sessions that begin in PostgreSQL in clear until the move is over, "
-        "so that after a roll-back the old application knows them too. Whoever reads them there can use them.",
-    ),
-]
-Quiet = Annotated[
-    float,
-    typer.Option(min=0, help="Of a legacy file: seconds for which the old application has to have written nothing."),
-]
 
 _DEFAULT_PATH = Path("data/sessions.db")
 # Another command of a move lets go within seconds, and one that was killed no later.

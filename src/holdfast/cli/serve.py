@@ -9,6 +9,7 @@ import typer
 
 from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import FAILURE, REFUSED, USAGE, complain, end
+from holdfast.cli.options import Postgres, Sqlite
 from holdfast.cli.output import print_json
 from holdfast.sessions.errors import HoldfastError
 
@@ -23,8 +24,8 @@ def serve(
         typer.Option(min=0, max=65_535, help="The port instead of HOLDFAST_PORT; 0 takes a free one."),
     ] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Loopback, SQLite, and credentials made and shown once.")] = False,
-    sqlite: Annotated[Path | None, typer.Option(help="Serve from this SQLite file.")] = None,
-    postgres: Annotated[str | None, typer.Option(help="Serve from the PostgreSQL database at this address.")] = None,
+    sqlite: Sqlite = None,
+    postgres: Postgres = None,
     check: Annotated[
         bool,
         typer.Option(

@@ -10,8 +10,8 @@ from uuid import UUID
 import typer
 
 from holdfast.cli import statistics
-from holdfast.cli.db import AsJson, Postgres, Sqlite
 from holdfast.cli.exits import DIFFERENT, USAGE, complain, end
+from holdfast.cli.options import AsJson, Postgres, Sqlite, Yes
 from holdfast.cli.output import confirm, print_facts, print_json, print_table
 from holdfast.cli.stores import ask
 from holdfast.sessions.session import EndReason, Session
@@ -22,7 +22,6 @@ statistics.register(app)
 
 Id = Annotated[str, typer.Argument(help="The session's id, as `list` shows it; never its token.")]
 User = Annotated[str | None, typer.Option(help="Only this user's.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 _COLUMNS: Final = ("id", "user_id", "created_at", "expires_at", "last_activity", "request_count")
 

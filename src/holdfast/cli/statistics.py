@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli.db import AsJson, Postgres, Sqlite
+from holdfast.cli.options import AsJson, Postgres, Sqlite
 from holdfast.cli.output import print_json, print_table, shown
 from holdfast.cli.stores import ask
 from holdfast.sessions.errors import InvalidArgument

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from holdfast.cli.db import refuse_both
 from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import REFUSED, USAGE, end
+from holdfast.cli.options import refuse_both
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.store import TwoStores
