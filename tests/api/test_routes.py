@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from holdfast.api.bodies import CreatedAnswer, DevicesAnswer, PageAnswer, SessionAnswer, StatsAnswer, ValidateAnswer
+from holdfast.api.answers import CreatedAnswer, DevicesAnswer, PageAnswer, SessionAnswer, StatsAnswer, ValidateAnswer
 from holdfast.server.app import create_app
 from holdfast.sessions.manager import MAX_PAGE
 from tests.api.api import APPLICATION, OPERATOR, SETTINGS, Api, running

@@ -14,7 +14,7 @@ import httpx2
 from websockets.asyncio.client import ClientConnection
 
 from holdfast import NewSession
-from holdfast.api.bodies import MoveAnswer, StatsAnswer
+from holdfast.api.answers import MoveAnswer, StatsAnswer
 from holdfast.move.conditions import Wishes
 from holdfast.move.state import MoveRefused
 from tests.api.api import APPLICATION, OPERATOR, bearer

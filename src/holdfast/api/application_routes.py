@@ -5,20 +5,17 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
 
-from holdfast.api.bodies import (
-    CreateBody,
+from holdfast.api.answers import (
     CreatedAnswer,
     ErrorAnswer,
     ExpiryAnswer,
-    ExtendBody,
-    MetadataBody,
     RevokedAnswer,
     SessionAnswer,
     ValidateAnswer,
-    ValidateBody,
     created_body,
     session_body,
 )
+from holdfast.api.bodies import CreateBody, ExtendBody, MetadataBody, ValidateBody
 from holdfast.api.credentials import Gate, application_scheme, operator_scheme
 from holdfast.api.options import RouterOptions
 from holdfast.sessions.manager import SessionManager

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response, Security
 
-from holdfast.api.bodies import (
+from holdfast.api.answers import (
     ErasedAnswer,
     ErrorAnswer,
     PageAnswer,

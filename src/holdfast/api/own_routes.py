@@ -5,19 +5,17 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
 
-from holdfast.api.bodies import (
+from holdfast.api.answers import (
     DevicesAnswer,
     ErrorAnswer,
     ExpiryAnswer,
-    ExtendBody,
-    MetadataBody,
     RotatedAnswer,
     SessionAnswer,
     TicketAnswer,
-    TicketBody,
     rotated_body,
     session_body,
 )
+from holdfast.api.bodies import ExtendBody, MetadataBody, TicketBody
 from holdfast.api.credentials import Gate, session_scheme
 from holdfast.api.options import RouterOptions
 from holdfast.api.pages import read_page

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 
+from holdfast.api.answers import ErrorAnswer
 from holdfast.api.application_routes import add_application_routes
-from holdfast.api.bodies import ErrorAnswer
 from holdfast.api.credentials import Credentials, Gate
 from holdfast.api.operator_routes import add_operator_routes
 from holdfast.api.options import RouterOptions
