@@ -300,12 +300,27 @@ os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def _open_lock(path: Path) -> int:
+    lock, flags = f"{path}-lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            made = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            # Its maker may have gone meanwhile, and taken it along.
+            return os.open(lock, flags | os.O_CREAT, 0o600)
+        _give_to_owner_of(path, made)
+        return made
     except OSError as error:
         raise StoreRefused(
             f"{path}-lock cannot be opened ({error.strerror}); it has to be a file that only the owner may write"
         ) from error
+
+
+def _give_to_owner_of(path: Path, made: int) -> None:
+    """As SQLite does with its own beside a file: what root makes must not shut the application out of it."""
+    if os.geteuid() == 0:
+        with suppress(OSError):
+            owner = path.stat()
+            os.fchown(made, owner.st_uid, owner.st_gid)
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
