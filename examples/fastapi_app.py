@@ -1,6 +1,6 @@
 """Log in, stay logged in, log out: a FastAPI application with Holdfast, to copy and go on from.
 
-pip install '/path/to/the/clone[postgres,web]' uvicorn
+pip install '/path/to/the/clone[postgres,web]' 'uvicorn>=0.54'
 DATABASE_URL=sqlite:///sessions.db uvicorn --app-dir examples fastapi_app:app
 
 curl -X POST localhost:8000/login -H 'Content-Type: application/json' -d '{"user": "ada", "password": "lovelace"}'
