@@ -38,6 +38,12 @@ def test_a_folder_lists_its_pages(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EVERY_PAGE, ids=_name)
+def test_no_page_installs_from_the_index(path: Path) -> None:
+    """The project named `holdfast` there is another one; an extra is named, and the README says how it is installed."""
+    assert re.findall(r"install '?\"?holdfast\b", path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", EVERY_PAGE, ids=_name)
 def test_no_page_shows_a_token_or_a_private_place(path: Path) -> None:
     """Tokens in examples are made up and look it; nobody's home is named."""
     text = path.read_text(encoding="utf-8")
