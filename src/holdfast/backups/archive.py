@@ -21,6 +21,7 @@ from typing import Final
 from holdfast.backups.manifest import MANIFEST, DataFile, Kind, Manifest, parse
 from holdfast.backups.room import room_for
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
+from holdfast.sql.sqlite_file import make_directory
 
 SUFFIX: Final = ".holdfast"
 PARTIAL: Final = ".partial"
@@ -59,8 +60,7 @@ def _prepare(directory: Path) -> None:
     try:
         if os.path.lexists(directory) and not directory.is_dir():
             raise StoreRefused(f"{directory} is not a directory; give another one with --directory")
-        for each in reversed([each for each in (directory, *directory.parents) if not each.exists()]):
-            each.mkdir(mode=0o700, exist_ok=True)
+        make_directory(directory)
         refuse_open(directory.resolve())
     except OSError as error:
         raise StoreUnavailable(

@@ -20,6 +20,7 @@ from holdfast.backups.sqlite_copy import connect
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress
+from holdfast.sql.sqlite_file import make_directory
 from holdfast.sql.tables import tables
 
 DATA: Final = "sessions.db"
@@ -114,8 +115,7 @@ def _beside(path: Path) -> list[Path]:
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
     """A folder beside the file, on the same file system, gone afterwards."""
-    for each in reversed([each for each in path.parents if not each.exists()]):
-        each.mkdir(mode=0o700, exist_ok=True)
+    make_directory(path.parent)
     folder = path.with_name(f".{path.name}.restore-{secrets.token_hex(4)}.partial")
     folder.mkdir(mode=0o700)
     held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

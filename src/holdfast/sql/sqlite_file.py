@@ -25,10 +25,7 @@ def prepare_file(path: Path) -> None:
     Raises `StoreRefused` for a symbolic link, which could lead the sessions anywhere, and for what is not a file.
     """
     try:
-        # Each by itself: with `parents=True` all but the last would be open to whom the umask lets in.
-        for directory in reversed([each for each in path.parents if not each.exists()]):
-            with suppress(FileExistsError):
-                directory.mkdir(mode=0o700)
+        make_directory(path.parent)
         _refuse_links(path)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except FileExistsError:
@@ -37,6 +34,14 @@ def prepare_file(path: Path) -> None:
         raise StoreRefused(
             f"SQLite file {path} cannot be made ({error.strerror}); check the path and the permissions of its directory"
         ) from error
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it, as far as they are missing: owner-only, whatever the umask."""
+    # Each by itself: with `parents=True` all but the last would be open to whom the umask lets in.
+    for each in reversed([each for each in (path, *path.parents) if not each.exists()]):
+        with suppress(FileExistsError):
+            each.mkdir(mode=0o700)
 
 
 def refuse_strange(path: Path) -> None:
