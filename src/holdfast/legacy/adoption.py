@@ -32,7 +32,7 @@ class Adoption:
     def finish(self) -> None:
         """Note that all rows from before the triggers have been looked at. An empty key comes before all others."""
         self.look_at("")
-        self._driver.execute("UPDATE holdfast_control SET adopted = 1 WHERE id = 1")
+        self._driver.execute(statements.SET_ADOPTED, (1,))
 
     def drain(self, now: int, expired: Callable[[Any], bool]) -> bool:
         """Do what a chunk of notes asks for: rows that came get ids, of those that went the traces are kept.

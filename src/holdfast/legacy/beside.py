@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from holdfast.legacy import statements
 from holdfast.legacy.reading import as_text
+from holdfast.legacy.tables import install
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sql.failures import Kind, NotDone
 from holdfast.sql.sqlite_file import identity
@@ -51,6 +53,12 @@ class BesideOthers(FileWriter):
             self._file = None
             self._driver.close()
         self.let_go_of_lock()
+
+    def _install(self) -> None:
+        """Make what is missing of Holdfast's own tables and triggers, within the transaction that has begun."""
+        if install(self._driver):
+            # Rows may have come and gone unnoticed.
+            self._driver.execute(statements.SET_ADOPTED, (0,))
 
     def refuse_replaced(self) -> None:
         """See `FileWriter`."""

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, tzinfo
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection
-
 from holdfast.legacy.reading import Reader
 from holdfast.legacy.sessions import LegacySessions
 from holdfast.legacy.writer import LegacyWriter, Reading
@@ -92,36 +90,28 @@ class LegacyCaller:
 
     async def authority(self) -> Held:
         """See `MovableStore`."""
-        return await self._with_connection(lambda _, __: self._writer.held(), reading=True)
+        return await self._look(lambda _: self._writer.held())
 
     async def ping(self) -> datetime:
         """See `Store`."""
 
-        def work(sessions: LegacySessions, connection: Connection) -> datetime:
+        def work(sessions: LegacySessions) -> datetime:
             # Where no writes are accepted none can fail.
             if self._writer.failing and self._writer.held().authority == "here":
-                self._writer.probe(connection, False)
+                self._writer.probe()
             return sessions.now
 
-        return await self._with_connection(work, reading=True)
+        return await self._look(work)
 
     async def _note(self, noting: Noting) -> None:
         await self._in_thread(self._writer.note, noting)
 
     async def _do(self, work: Callable[[LegacySessions], Answer]) -> Answer:
-        return await self._with_connection(lambda sessions, _: work(sessions))
+        return cast("Answer", await self._call(lambda _, __: work(self._writer.sessions)))
 
     async def _look(self, work: Callable[[LegacySessions], Answer]) -> Answer:
-        """As `_do`, for what writes nothing."""
-        return await self._with_connection(lambda sessions, _: work(sessions), reading=True)
-
-    async def _with_connection(
-        self, work: Callable[[LegacySessions, Connection], Answer], *, reading: bool = False
-    ) -> Answer:
-        def call(connection: Connection, _: bool) -> Answer:
-            return work(self._writer.sessions, connection)
-
-        return cast("Answer", await self._call(Reading(call) if reading else call))
+        """As `_do`, for what writes nothing: answered also while the file accepts no writes."""
+        return cast("Answer", await self._call(Reading(lambda: work(self._writer.sessions))))
 
     async def _call(self, write: Write) -> Any:
         if self._thread is None:

@@ -48,6 +48,17 @@ def is_moving(driver: sqlite3.Connection) -> bool:
     return bool(driver.execute(_MOVING).fetchone()[0])
 
 
+# Serving
+
+IS_ADOPTED: Final = "SELECT adopted FROM holdfast_control WHERE id = 1"
+"""Whether every row from before the triggers has been looked at."""
+SET_ADOPTED: Final = "UPDATE holdfast_control SET adopted = ? WHERE id = 1"
+"""Note that they have been, or that all rows are to be looked at anew."""
+SET_OURS: Final = "UPDATE holdfast_move SET ours = ? WHERE id = 1"
+"""Tell the capture of a move that our own writes follow, which it lets pass, or that they are over."""
+PROBE: Final = "UPDATE holdfast_control SET probes = probes + 1 WHERE id = 1"
+"""A write that nobody reads, but which must reach the disk."""
+
 # Looking
 
 BY_ID: Final = f"{_ROWS} WHERE i.id = ?"

@@ -45,11 +45,11 @@ log = logging.getLogger("holdfast.legacy")
 class Reading:
     """A call that writes nothing: answered also while the file accepts no writes."""
 
-    read: Callable[[Connection, bool], Any]
+    read: Callable[[], Any]
 
-    def __call__(self, connection: Connection, again: bool) -> Any:
+    def __call__(self, _: Connection, __: bool) -> Any:
         """The answer."""
-        return self.read(connection, again)
+        return self.read()
 
 
 class LegacyWriter(BesideOthers):
@@ -98,9 +98,9 @@ class LegacyWriter(BesideOthers):
         version: int = self._driver.execute("PRAGMA data_version").fetchone()[0]
         return version
 
-    def probe(self, _: Connection, __: bool) -> None:
-        """A write that must reach the disk."""
-        self._driver.execute("UPDATE holdfast_control SET probes = probes + 1 WHERE id = 1")
+    def probe(self) -> None:
+        """A write that must reach the disk, within the transaction that has begun."""
+        self._driver.execute(statements.PROBE)
 
     def note(self, noting: Noting) -> None:
         """Do something in one transaction, whoever holds the authority."""
@@ -128,11 +128,10 @@ class LegacyWriter(BesideOthers):
         self._mend()
         marked = self._moving and not all(isinstance(write, Reading) for write in writes)
         if marked:
-            # The capture of a move tells our writes from the old application's by it, and lets them pass.
-            self._driver.execute("UPDATE holdfast_move SET ours = 1 WHERE id = 1")
+            self._driver.execute(statements.SET_OURS, (1,))
         answers = self._all_answers(writes)
         if marked:
-            self._driver.execute("UPDATE holdfast_move SET ours = 0 WHERE id = 1")
+            self._driver.execute(statements.SET_OURS, (0,))
         return answers
 
     def _last_answers(self, writes: Sequence[Write]) -> list[Any]:
@@ -167,22 +166,19 @@ class LegacyWriter(BesideOthers):
             log.warning("%s had its triggers taken away; they are back, and all its rows are looked at", self._where)
             self._driver.execute(statements.EVERY_ROW)
             self._driver.execute(statements.ORPHANS)
-        self._moving = statements.is_moving(self._driver)
-        # A transaction that is rolled back takes the change with it: then the number differs again, and this is redone.
-        (self._schema_version,) = self._driver.execute("PRAGMA schema_version").fetchone()
+        self._remember()
 
     def _installed(self) -> bool:
-        (present,) = self._driver.execute(
-            "SELECT count(*) FROM sqlite_master WHERE name = 'holdfast_control' AND type = 'table'"
-        ).fetchone()
-        missing = install(self._driver)
-        self._moving = statements.is_moving(self._driver)
-        if present and missing:
-            # Taken away while no Holdfast was there to see it: all rows are to be looked at.
-            self._driver.execute("UPDATE holdfast_control SET adopted = 0 WHERE id = 1")
-        (self._schema_version,) = self._driver.execute("PRAGMA schema_version").fetchone()
-        (adopted,) = self._driver.execute("SELECT adopted FROM holdfast_control WHERE id = 1").fetchone()
+        """Make Holdfast's own tables; whether every row that is there has been looked at."""
+        self._install()
+        self._remember()
+        (adopted,) = self._driver.execute(statements.IS_ADOPTED).fetchone()
         return bool(adopted)
+
+    def _remember(self) -> None:
+        # A transaction that is rolled back takes the change with it: then the number differs again, and this is redone.
+        (self._schema_version,) = self._driver.execute("PRAGMA schema_version").fetchone()
+        self._moving = statements.is_moving(self._driver)
 
     def _patiently(self, work: Callable[[], Answer]) -> Answer:
         """Do it in a transaction, however often others are in the way."""

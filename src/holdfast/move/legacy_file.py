@@ -10,7 +10,6 @@ from holdfast.legacy.adoption import Adoption
 from holdfast.legacy.beside import BesideOthers
 from holdfast.legacy.reading import Reader
 from holdfast.legacy.rows import OnBadExpiry
-from holdfast.legacy.tables import install
 from holdfast.legacy.usual_rows import UsualRows
 from holdfast.legacy.zone import zone_named
 from holdfast.move.sqlite_side import SqliteSide
@@ -70,11 +69,6 @@ class LegacyFile(BesideOthers, SqliteSide):
     def _way(self) -> str:
         """How the rows are read."""
         return f"{self._zone} {self._on_bad_expiry}"
-
-    def _install(self) -> None:
-        if install(self._driver):
-            # Rows may have come and gone unnoticed.
-            self._run("UPDATE holdfast_control SET adopted = 0 WHERE id = 1")
 
     def _adopt(self) -> bool:
         """Take up a chunk of what the old application made and deleted; whether there may be more."""
