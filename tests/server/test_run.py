@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import httpx2
@@ -169,14 +170,15 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
         assert "Traceback" not in log
 
 
-@pytest.mark.parametrize("target", ["http://evil.example/api/v1/stats", "/api/v1/stats#x", "//evil/api/v1/stats"])
-def test_odd_request_targets_never_pass(tmp_path: Path, target: str) -> None:
+def test_odd_request_targets_never_pass(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """S-62: absolute targets and odd Host headers do not change what a route asks for."""
+    targets = ("http://evil.example/api/v1/stats", "/api/v1/stats#x", "//evil/api/v1/stats")
     with serving(TESTING, tmp_path, **CREDENTIALS) as server:
-        for host in ("x", "x/healthz?", "x#", "[::1", ""):
-            answer = server.speak(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-            status = answer.split(b" ")[1]
-            assert status in (b"400", b"401", b"404"), answer
+        for target, host in product(targets, ("x", "x/healthz?", "x#", "[::1", "")):
+            with subtests.test(f"{target} of {host!r}"):
+                asked = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+                answer = server.speak(asked.encode())
+                assert answer.split(b" ")[1] in (b"400", b"401", b"404"), answer
 
 
 def test_a_real_flood_of_bytes_is_cut_off(tmp_path: Path) -> None:
