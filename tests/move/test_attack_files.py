@@ -1,7 +1,6 @@
 """The file as others see it while it is moved: who owns what a mover puts beside it."""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,6 @@ NOBODY = 65534
 async def test_a_mover_of_roots_leaves_the_file_to_its_owner(place: Place) -> None:
     """Whatever is made beside the file by root is the owner's of the file: the application has to open it."""
     folder = place.path.parent
-    Path(f"{place.path}-lock").unlink()
     os.chown(place.path, NOBODY, NOBODY)
     async with place.mover() as mover:
         await mover.start()
