@@ -24,6 +24,7 @@ from tests.conftest import MigratedDatabases
 from tests.support.admin import execute
 
 OPTIONS = StoreOptions()
+PATIENT = StoreOptions(deadline=30.0)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Place:
 
     def manager(self, **options: Any) -> SessionManager:
         """A manager that changes nothing by itself."""
-        return SessionManager(self.address, sweep_interval=None, **options)
+        # What a killed command has locked on a server is free once that notices: on a busy machine not at once.
+        return SessionManager(self.address, sweep_interval=None, **{"options": PATIENT, **options})
 
     async def backup(self) -> Backup:
         """Take a backup."""

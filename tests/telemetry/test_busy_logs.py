@@ -53,7 +53,7 @@ def _with_correlation(record: logging.LogRecord) -> bool:
 async def test_a_busy_run_logs_ids_and_no_token(address: str, written: io.StringIO) -> None:
     """S-10: creates, validates, refusals, rotations, replays, ends, sweeps and failures; ids are there, tokens not."""
     clock = MovableClock()
-    store = FaultyStore(store_at(address, StoreOptions()))
+    store = FaultyStore(store_at(address, StoreOptions(deadline=30.0, connections=20)))
     manager = SessionManager(store, clock=clock, sweep_interval=60, max_sessions_per_user=3, at_cap="evict")
     Metrics(lambda: True).sessions(manager, None)
     tokens: list[str] = []
