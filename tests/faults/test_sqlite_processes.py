@@ -19,6 +19,7 @@ import pytest
 
 from holdfast import OutcomeUnknown, StoreUnavailable
 from holdfast.sql import writer
+from holdfast.sql.sqlite_file import engine
 from tests.faults.bench import serves
 from tests.faults.sqlite_bench import (
     in_process,
@@ -324,7 +325,7 @@ async def test_a_busy_library_is_waited_for(tmp_path: Path) -> None:
 
 def test_sqlite_is_what_we_think(tmp_path: Path) -> None:
     """F-43: WAL, full durability and no mapped memory, whoever opens the file."""
-    made = writer.engine(tmp_path / "a.db")
+    made = engine(tmp_path / "a.db")
     with made.connect() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
