@@ -14,6 +14,7 @@ from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from tests.backups.conftest import Place, edited
 from tests.conftest import MigratedDatabases
+from tests.imports.conftest import legacy_file
 from tests.support.fixtures import DatabaseFactory
 from tests.support.pooler import TransactionPooler
 
@@ -239,22 +240,16 @@ async def test_the_other_kind_is_refused(file_place: Place, migrated_database: M
             await target.restore(made.path)
 
 
-LEGACY = """CREATE TABLE sessions (
-    session_id TEXT PRIMARY KEY, user_id TEXT, metadata TEXT, created_at TIMESTAMP NOT NULL,
-    expires_at TIMESTAMP NOT NULL, last_activity TIMESTAMP NOT NULL, request_count INTEGER DEFAULT 0)"""
-
-
 async def test_a_legacy_file_is_kept_as_it_is(tmp_path: Path) -> None:
     """Issue 4: pages and all, even while its application writes; it goes back only where there is none."""
     place = Place(str(tmp_path / "legacy.db"), tmp_path / "backups")
+    legacy_file(place.path, [("session-1", "u", "{}", "2026", "2027", "2026", 0)])
     with closing(sqlite3.connect(place.address)) as application:
-        application.execute(LEGACY)
-        application.execute("INSERT INTO sessions VALUES ('session-1', 'u', '{}', '2026', '2027', '2026', 0)")
-        application.commit()
+        application.execute("UPDATE sessions SET user_id = 'v'")
         made = await place.backup()
-        assert (made.manifest.kind, made.manifest.rows) == ("legacy", {"sessions": 1})
-        # Every page, but for the counters of changes in the header.
-        assert (made.path / "sessions.db").read_bytes()[100:] == place.path.read_bytes()[100:]
+    assert (made.manifest.kind, made.manifest.rows) == ("legacy", {"sessions": 1})
+    # Every page, but for the counters of changes in the header.
+    assert (made.path / "sessions.db").read_bytes()[100:] == place.path.read_bytes()[100:]
     with pytest.raises(StoreRefused, match="only where there is none"):
         await place.restore(made.path, keep_sessions_live=True)
     other = Place(str(tmp_path / "other.db"), tmp_path / "backups")

@@ -2,11 +2,9 @@
 
 import asyncio
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,8 +17,8 @@ from holdfast.backups.take import take, take_table
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sql.address import PostgresqlAddress
 from tests.backups.conftest import OPTIONS, Place
-from tests.backups.test_restoring import LEGACY
 from tests.conftest import MigratedDatabases
+from tests.imports.conftest import legacy_file
 from tests.support.admin import Databases
 
 HALF = """
@@ -51,10 +49,7 @@ async def test_the_log_of_a_killed_server_is_in_it(file_place: Place, tmp_path: 
 async def test_half_a_transaction_of_an_old_application_is_not(tmp_path: Path) -> None:
     """F-48: it died while it wrote; what it had not committed is undone first, as it would have done itself."""
     place = Place(str(tmp_path / "legacy.db"), tmp_path / "backups")
-    with closing(sqlite3.connect(place.address)) as application:
-        application.execute(LEGACY)
-        application.execute("INSERT INTO sessions VALUES ('session-1', 'u', '{}', '2026', '2027', '2026', 0)")
-        application.commit()
+    legacy_file(place.path, [("session-1", "u", "{}", "2026", "2027", "2026", 0)])
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", HALF, place.address], check=False)
     assert place.path.with_name("legacy.db-journal").stat().st_size > 0
     assert (await place.backup()).manifest.rows == {"sessions": 1}

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from holdfast import SessionManager
+from holdfast.backups.archive import tell_nobody
 from holdfast.imports.report import Report
 from holdfast.imports.run import Wishes, carry_all, look, refuse, taking
 from holdfast.imports.sources import SqliteSource
@@ -23,10 +24,6 @@ from tests.imports.conftest import legacy_file, plain_row
 from tests.legacy.row_cases import CASES, NOW
 
 UTC_WISHES = Wishes(ZoneInfo("UTC"))
-
-
-def tell_nobody(_step: str, _rows: int) -> None:
-    """Nobody listens."""
 
 
 async def imported(address: str, source: Path, wishes: Wishes = UTC_WISHES, now: datetime | None = None) -> Report:

@@ -16,8 +16,8 @@ from holdfast.cli.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from holdfast.backups.archive import Tell
     from holdfast.imports.report import Report
-    from holdfast.imports.run import Tell
     from holdfast.settings import Settings
 
 

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
+from holdfast.backups.archive import Tell
 from holdfast.backups.postgresql_copy import qualified
 from holdfast.imports.carrying import carried, judge
 from holdfast.imports.report import Report
-from holdfast.imports.run import Tell, Wishes
+from holdfast.imports.run import Wishes
 from holdfast.imports.sources import CHUNK, read_column
 from holdfast.legacy.rows import LegacyRow
 from holdfast.sessions.errors import StoreRefused

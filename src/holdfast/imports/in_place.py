@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, text
 
 from holdfast.backups import postgresql_copy
+from holdfast.backups.archive import Tell
 from holdfast.backups.postgresql_copy import qualified
-from holdfast.imports.run import Tell
 from holdfast.imports.sources import column_types, is_legacy
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
@@ -38,7 +38,7 @@ async def state_of(address: PostgresqlAddress, options: StoreOptions) -> tuple[S
 
 
 def put_aside(connection: Connection, place: str) -> None:
-    """Rename the application's table and its indexes, so that the names are free."""
+    """Rename the application's table and its indexes, so that the names are free; in the transaction that has begun."""
     table = qualified(place, "sessions")
     for name in _indexes(connection, table):
         connection.execute(text(f'ALTER INDEX {qualified(place, _quoted(name))} RENAME TO "{_quoted(_aside(name))}"'))

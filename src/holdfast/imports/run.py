@@ -5,26 +5,26 @@ again, and no session comes twice or comes back after its end.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final, Protocol
 
+from holdfast.backups.archive import Tell
 from holdfast.imports.carrying import carried, judge
 from holdfast.imports.report import Report
 from holdfast.imports.sources import Source
 from holdfast.legacy.reading import Reader
 from holdfast.legacy.rows import OnBadExpiry
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
+from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.carried import Carried
 from holdfast.sql.store import SqlStore
 from holdfast.sql.stores import store_at
 
-Tell = Callable[[str, int], None]
 _ATTEMPTS: Final = 5
 
 
@@ -51,7 +51,10 @@ class Taking(Protocol):
 
 @asynccontextmanager
 async def taking(address: str | os.PathLike[str], options: StoreOptions) -> AsyncIterator[tuple[Taking, datetime]]:
-    """The native store at an address, open to take rows in, and what its clock says."""
+    """The native store at an address, open to take rows in, and what its clock says.
+
+    Raises `StoreRefused` for a store of another kind, and what opening a store raises.
+    """
     store = store_at(address, options)
     if not isinstance(store, SqlStore):
         raise StoreRefused("rows are taken in by a native store")
@@ -82,7 +85,10 @@ def refuse(report: Report, wishes: Wishes) -> None:
 
 
 async def carry_all(source: Source, store: Taking, wishes: Wishes, now: datetime, tell: Tell) -> Report:
-    """Take every row in that no earlier run has. Safe to repeat."""
+    """Take every row in that no earlier run has. Safe to repeat.
+
+    Raises `StoreUnavailable` once a chunk was not taken in at the fifth attempt; those before it stay taken in.
+    """
     report, reader, over = Report(), wishes.reader(), await source.over()
     async for rows in source.chunks():
         chunk = [carried(each, now) for each in judge(rows, reader, now, report, over)]
@@ -92,8 +98,8 @@ async def carry_all(source: Source, store: Taking, wishes: Wishes, now: datetime
             try:
                 report.new += await store.carry(unique)
                 break
-            except (OutcomeUnknown, StoreUnavailable):
-                # Repeating it does what was not done.
+            except StoreUnavailable:
+                # An unknown outcome too: repeating it does what was not done.
                 if attempt == _ATTEMPTS - 1:
                     raise
         tell("importing", report.rows)

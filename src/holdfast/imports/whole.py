@@ -4,11 +4,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from holdfast.backups.archive import Tell
 from holdfast.backups.take import take, take_table
 from holdfast.imports import in_place as table
 from holdfast.imports.beside import Beside
 from holdfast.imports.report import Report
-from holdfast.imports.run import Tell, Wishes, carry_all, look, refuse, taking
+from holdfast.imports.run import Wishes, carry_all, look, refuse, taking
 from holdfast.imports.sources import PostgresqlSource, Source, SqliteSource
 from holdfast.imports.swap import alone, refuse_unprivileged, swap
 from holdfast.sessions.errors import HoldfastError, InvalidArgument, StoreRefused

@@ -37,7 +37,8 @@ class Adoption:
     def drain(self, now: int, expired: Callable[[Any], bool]) -> bool:
         """Do what a chunk of notes asks for: rows that came get ids, of those that went the traces are kept.
 
-        Whether there may be more.
+        Whether there may be more. `now` is in microseconds since 1970; `expired` tells of an expiry, as it was stored,
+        whether it has passed.
         """
         came = self._driver.execute(statements.NEW, (CHUNK,)).fetchall()
         went = self._driver.execute(statements.GONE, (CHUNK,)).fetchall()
@@ -56,7 +57,10 @@ class Adoption:
         return CHUNK in (len(came), len(went))
 
     def bury(self, session_id: str, user_id: Any, reason: EndReason, now: int) -> bool:
-        """Keep the trace of an end, and nothing else of the session; whether there was anything of it."""
+        """Keep the trace of an end, and nothing else of the session; whether there was anything of it.
+
+        `now` is in microseconds since 1970. Safe to repeat.
+        """
         known = self._driver.execute(statements.ID_OF, (session_id,)).fetchone()
         if known is None:
             return False
