@@ -5,8 +5,6 @@ import time
 from types import TracebackType
 from typing import Final, Self
 
-from holdfast.backups.archive import COUNTED
-
 _SECONDS: Final = 0.2
 
 
@@ -15,6 +13,10 @@ class Progress:
 
     def __init__(self) -> None:
         """Nothing is shown unless a person looks."""
+        # On demand: it loads SQLAlchemy, which a page of help does without.
+        from holdfast.backups.archive import COUNTED
+
+        self._counting = COUNTED
         self._shown = sys.stderr.isatty()
         self._step = ""
         self._since = self._last = time.monotonic()
@@ -26,7 +28,7 @@ class Progress:
     def __call__(self, step: str, rows: int) -> None:
         """A step has come this far."""
         now = time.monotonic()
-        if step == COUNTED:
+        if step == self._counting:
             self._counted = rows
             return
         if step != self._step:
