@@ -6,7 +6,6 @@ import glob
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.sqlite_file import make_directory
 from holdfast.sql.tables import tables
+from holdfast.sql.turns import give_to_owner_of, open_lock, take_turn
 
 DATA: Final = "sessions.db"
 _TURN_SECONDS: Final = 30.0
@@ -73,7 +73,7 @@ def _swap(path: Path, file: Path, tell: Tell) -> list[Path]:
     sync(stand_in)
     mark = f".before-restore-{secrets.token_hex(4)}"
     aside: list[Path] = []
-    _give(file, path)
+    give_to_owner_of(path, file)
     with turn(path):
         if os.path.lexists(path) and hashed(path) != hashed(stand_in):
             aside = [_linked(path, path, mark)]
@@ -91,13 +91,6 @@ def _swap(path: Path, file: Path, tell: Tell) -> list[Path]:
         sync(path.parent)
     tell("replaced", 0)
     return aside
-
-
-def _give(file: Path, path: Path) -> None:
-    """Let what root made belong to whom the store belongs, or the folder it is in: the server is not root."""
-    if os.geteuid() == 0:
-        owner = (path if os.path.lexists(path) else path.parent).lstat()
-        os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _linked(each: Path, path: Path, mark: str) -> Path:
@@ -149,24 +142,15 @@ def copied(backup: Backup, folder: Path) -> Path:
 @contextmanager
 def turn(path: Path) -> Iterator[None]:
     """Keep the servers' writers off the file, as they keep each other off."""
-    lock = path.with_name(f"{path.name}-lock")
-    new = not os.path.lexists(lock)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock = open_lock(path)
     try:
-        if new:
-            _give(lock, path)
-        limit = time.monotonic() + _TURN_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= limit:
-                    raise StoreUnavailable(f"another process keeps SQLite file {path} locked; try again") from error
-                time.sleep(0.001)
+        try:
+            take_turn(lock, _TURN_SECONDS)
+        except BlockingIOError as error:
+            raise StoreUnavailable(f"another process keeps SQLite file {path} locked; try again") from error
         yield
     finally:
-        os.close(descriptor)
+        os.close(lock)
 
 
 def _refuse_served(path: Path) -> None:

@@ -28,6 +28,7 @@ from holdfast.sql.joiner import Batch
 from holdfast.sql.sqlite_file import BUSY_MILLISECONDS, engine, identity
 from holdfast.sql.statements import Statements
 from holdfast.sql.touches import Touched, Touches
+from holdfast.sql.turns import open_lock, take_turn
 
 Write = Key | Callable[[Connection, bool], Any]
 """One write: a key is a touch; anything else is done with the connection."""
@@ -40,8 +41,6 @@ _CHECKPOINT_SECONDS: Final = 1.0
 _BUSY_ROWS: Final = 1000
 # A touch writes a page of 4 KiB; so many leave the log below `journal_size_limit`, beyond which it would be cut.
 _MANY_ROWS: Final = 12_000
-# Short, because another process that writes without a break lets go of the lock for a moment only.
-_LOCK_PAUSE_SECONDS: Final = 0.0005
 
 log = logging.getLogger("holdfast.sql")
 
@@ -77,7 +76,7 @@ class FileWriter(ABC):
         """What is to be done after a commit, while it is still this process's turn."""
 
     def _open_lock(self) -> None:
-        self._lock = _open_lock(self._path)
+        self._lock = open_lock(self._path)
         _writers.add(self)
 
     def let_go_of_lock(self) -> None:
@@ -171,15 +170,10 @@ class FileWriter(ABC):
         SQLite libraries with the WAL-reset race need it, and no process could ever make a checkpoint while others
         write without a break; the rest lose two system calls per batch.
         """
-        limit = time.monotonic() + BUSY_MILLISECONDS / 1000
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > limit:
-                    raise NotDone(Kind.RETRY, error) from error
-                time.sleep(_LOCK_PAUSE_SECONDS)
+        try:
+            take_turn(self._lock, BUSY_MILLISECONDS / 1000)
+        except OSError as error:
+            raise NotDone(Kind.RETRY, error) from error
         try:
             yield
         finally:
@@ -297,30 +291,6 @@ def _let_go_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)
-
-
-def _open_lock(path: Path) -> int:
-    lock, flags = f"{path}-lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        try:
-            made = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            # Its maker may have gone meanwhile, and taken it along.
-            return os.open(lock, flags | os.O_CREAT, 0o600)
-        _give_to_owner_of(path, made)
-        return made
-    except OSError as error:
-        raise StoreRefused(
-            f"{path}-lock cannot be opened ({error.strerror}); it has to be a file that only the owner may write"
-        ) from error
-
-
-def _give_to_owner_of(path: Path, made: int) -> None:
-    """As SQLite does with its own beside a file: what root makes must not shut the application out of it."""
-    if os.geteuid() == 0:
-        with suppress(OSError):
-            owner = path.stat()
-            os.fchown(made, owner.st_uid, owner.st_gid)
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
