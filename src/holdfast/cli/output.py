@@ -21,8 +21,12 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table with a line for each row; nothing in it is cut, and numbers stand to the right."""
+    """A table with a line for each row; nothing in it is cut, and numbers stand to the right.
+
+    On a terminal that has no room for the lines each row is a block of names and values.
+    """
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -33,6 +37,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    wide = console.options.update(max_width=_PIPE_WIDTH)
+    if rows and Measurement.get(console, wide, table).maximum > console.width:
+        for index, row in enumerate(rows):
+            if index:
+                typer.echo()
+            print_facts(dict(zip(columns, row, strict=True)))
+        return
     with console.capture() as captured:
         console.print(table)
     typer.echo("\n".join(line.rstrip() for line in captured.get().rstrip().splitlines()))
