@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from holdfast.backups.archive import COUNTED, Tell, described, owner_only
+from holdfast.backups.inside import Inside
 from holdfast.backups.manifest import DataFile
 from holdfast.sessions.errors import HoldfastError, StoreRefused
 from holdfast.sessions.store import StoreOptions
@@ -33,19 +33,13 @@ _SPELLING: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
-    """What a schema of PostgreSQL holds, read from it."""
+class InsideSchema(Inside):
+    """What a schema of PostgreSQL holds."""
 
-    revision: str | None
-    """`None` when Holdfast's tables are not there."""
-    store_id: UUID | None
-    authority: str | None
-    """`here` while it accepts writes; `None` when it is not known: the control row is missing."""
-    now: datetime
     size: int
-    """Bytes of the tables."""
+    """Bytes of Holdfast's tables."""
     columns: dict[str, list[str]]
-    """Of each of Holdfast's tables."""
+    """Of each of them."""
 
 
 @asynccontextmanager
@@ -77,7 +71,7 @@ async def transaction(
         raise to_raise(error, f"PostgreSQL at {address}") from error
 
 
-async def look_inside(connection: Any, schema: str) -> Inside:
+async def look_inside(connection: Any, schema: str) -> InsideSchema:
     """What Holdfast has in a schema."""
     found = await connection.fetch(
         "SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
@@ -104,7 +98,8 @@ async def look_inside(connection: Any, schema: str) -> Inside:
         for table in columns:
             size += await connection.fetchval("SELECT pg_table_size($1::text::regclass)", qualified(schema, table))
     now = await connection.fetchval("SELECT clock_timestamp()")
-    return Inside(revision, None if store_id is None else UUID(str(store_id)), authority, now, size, columns)
+    store_id = None if store_id is None else UUID(str(store_id))
+    return InsideSchema(revision, store_id, authority, now, size, columns)
 
 
 def qualified(schema: str, table: str) -> str:

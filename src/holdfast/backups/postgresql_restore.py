@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from holdfast.backups.archive import COUNTED, Backup, Tell
+from holdfast.backups.inside import Inside
 from holdfast.backups.merging import RESTORED, RESTORED_NOTES, Merged, MergeStatements
-from holdfast.backups.postgresql_copy import Inside, copy_in, look_inside, qualified, transaction
+from holdfast.backups.postgresql_copy import copy_in, look_inside, qualified, transaction
 from holdfast.backups.restoring import Restored, Wishes, is_known
 from holdfast.backups.take import take
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
@@ -102,7 +103,7 @@ async def _merge(
 
 async def _refuse_changed(connection: Any, options: StoreOptions, seen: Inside) -> None:
     now = await look_inside(connection, options.schema)
-    if (now.store_id, now.authority, now.revision) != (seen.store_id, seen.authority, seen.revision):
+    if not now.is_still(seen):
         raise StoreUnavailable("the store was changed while it was looked at; nothing was restored, try again")
 
 

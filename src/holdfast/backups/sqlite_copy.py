@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.backups.archive import COUNTED, Tell, owner_only
+from holdfast.backups.inside import Inside
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sql.failures import Kind, kind_of, to_raise
 from holdfast.sql.tables import VERSION_TABLE
@@ -21,16 +22,11 @@ _STEPS: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
-    """What a SQLite file is, read from it."""
+class InsideFile(Inside):
+    """What a SQLite file is."""
 
-    revision: str | None
-    """`None` for a file that is not Holdfast's."""
-    store_id: UUID | None
-    authority: str | None
-    """`None` when it is not known: the control row is missing."""
-    now: datetime
     tables: tuple[str, ...]
+    """The names of all its tables."""
 
 
 @contextmanager
@@ -70,7 +66,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     raise AssertionError  # pragma: no cover - the second attempt returns or raises
 
 
-def look_inside(connection: sqlite3.Connection) -> Inside:
+def look_inside(connection: sqlite3.Connection) -> InsideFile:
     """What the file of a connection is."""
     now = connection.execute("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')").fetchone()[0]
     tables = tuple(name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
@@ -82,7 +78,7 @@ def look_inside(connection: sqlite3.Connection) -> Inside:
         row = connection.execute(f"SELECT authority, {identity} FROM holdfast_control").fetchone()  # noqa: S608 - a name
         authority = None if row is None else row[0]
         store_id = None if row is None or row[1] is None else UUID(row[1])
-    return Inside(revision, store_id, authority, datetime.fromisoformat(now).replace(tzinfo=UTC), tables)
+    return InsideFile(revision, store_id, authority, datetime.fromisoformat(now).replace(tzinfo=UTC), tables)
 
 
 def size_of(path: Path) -> int:

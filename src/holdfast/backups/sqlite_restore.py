@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from holdfast.backups.archive import Backup, Tell, sync
+from holdfast.backups.inside import Inside
 from holdfast.backups.merging import RESTORED, Merged, MergeStatements
 from holdfast.backups.restoring import Restored, Wishes, is_known
 from holdfast.backups.room import room_for
-from holdfast.backups.sqlite_copy import Inside, connect, look_inside, named, open_to_read, refuse_damaged
+from holdfast.backups.sqlite_copy import connect, look_inside, named, open_to_read, refuse_damaged
 from holdfast.backups.sqlite_replace import DATA, clear_leftovers, copied, folder_beside, replace, turn
 from holdfast.backups.take import take
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
@@ -111,8 +112,7 @@ def _merge(
         tell("loaded", 0)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            now = look_inside(connection)
-            if (now.store_id, now.authority, now.revision) != (inside.store_id, inside.authority, inside.revision):
+            if not look_inside(connection).is_still(inside):
                 raise StoreUnavailable(f"SQLite file {path} was changed while it was looked at; try again")
             numbers: dict[str, int] = {}
             for name, text in statements.steps(known=known, keep=wishes.keep_sessions_live):

@@ -14,7 +14,8 @@ from holdfast.backups.archive import (
     publish,
     tell_nobody,
 )
-from holdfast.backups.manifest import Kind, Manifest
+from holdfast.backups.inside import Inside
+from holdfast.backups.manifest import DataFile, Kind, Manifest
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress
@@ -49,17 +50,8 @@ def _take_sqlite(path: Path, directory: Path, tell: Tell) -> Backup:
             tell("begun", 0)
             target = folder / "sessions.db"
             rows = sqlite_copy.copy(source, inside, target, tell)
-            manifest = Manifest(
-                holdfast=product_version(),
-                kind=kind,
-                revision=inside.revision,
-                store_id=inside.store_id,
-                authority=inside.authority,
-                taken_at=inside.now,
-                files={target.name: described(target, rows)},
-                source=None if inside.store_id is not None else str(path.absolute()),
-            )
-            return publish(folder, manifest, tell)
+            which = None if inside.store_id is not None else str(path.absolute())
+            return publish(folder, _manifest(kind, inside, {target.name: described(target, rows)}, which), tell)
 
 
 async def _take_postgresql(address: PostgresqlAddress, options: StoreOptions, directory: Path, tell: Tell) -> Backup:
@@ -79,16 +71,7 @@ async def _take_postgresql(address: PostgresqlAddress, options: StoreOptions, di
                 for table, columns in inside.columns.items()
             }
             tell("verified", sum(rows for file in files.values() for rows in file.rows.values()))
-            manifest = Manifest(
-                holdfast=product_version(),
-                kind="postgresql",
-                revision=inside.revision,
-                store_id=inside.store_id,
-                authority=inside.authority,
-                taken_at=inside.now,
-                files=files,
-            )
-            return publish(folder, manifest, tell)
+            return publish(folder, _manifest("postgresql", inside, files), tell)
 
 
 async def take_table(
@@ -116,14 +99,18 @@ async def take_table(
             target = folder / f"{table}.copy"
             file = await postgresql_copy.copy_out(connection, options.schema, table, columns, target, tell)
             tell("verified", file.rows[table])
-            manifest = Manifest(
-                holdfast=product_version(),
-                kind="table",
-                revision=None,
-                store_id=None,
-                authority=None,
-                taken_at=now,
-                files={target.name: file},
-                source=f"{place} of {address}",
-            )
-            return publish(folder, manifest, tell)
+            inside = Inside(None, None, None, now)
+            return publish(folder, _manifest("table", inside, {target.name: file}, f"{place} of {address}"), tell)
+
+
+def _manifest(kind: Kind, inside: Inside, files: dict[str, DataFile], source: str | None = None) -> Manifest:
+    return Manifest(
+        holdfast=product_version(),
+        kind=kind,
+        revision=inside.revision,
+        store_id=inside.store_id,
+        authority=inside.authority,
+        taken_at=inside.now,
+        files=files,
+        source=source,
+    )
