@@ -166,3 +166,13 @@ async def test_both_stores_of_a_move_know_of_the_old_tokens(
         await sessions.sweep()
         assert await sessions.validate_session("session-1") is not None
         assert await sessions.validate_session("session-2") is None
+
+
+async def test_a_legacy_file_takes_no_rows_in(tmp_path: Path) -> None:
+    """It is the wrong file: refused, with what to give instead, and left as it is."""
+    source = legacy_file(tmp_path / "old.db", [plain_row("session-1")])
+    target = legacy_file(tmp_path / "other.db", [])
+    before = target.read_bytes()
+    with pytest.raises(StoreRefused, match=r"not touched.* use another file"):
+        await imported(str(target), source)
+    assert target.read_bytes() == before

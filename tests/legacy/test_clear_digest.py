@@ -55,9 +55,3 @@ def test_what_is_no_string_is_the_callers_mistake() -> None:
     """As with every other token."""
     with pytest.raises(InvalidArgument):
         clear_digest_of(b"session-1")  # type: ignore[arg-type]  # that is the test
-
-
-def test_a_zone_that_is_none_is_refused() -> None:
-    """Rather than read every time wrong."""
-    with pytest.raises(InvalidArgument):
-        zone_named("Mars/Olympus")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from holdfast.legacy.metadata import read_metadata
 from holdfast.legacy.rows import LegacyRow, Quarantined, Readable, read_row
 from holdfast.legacy.times import FAR, local_text, read_time
+from holdfast.legacy.zone import zone_named
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.metadata import canonical, decode
 from tests.legacy.row_cases import BEGIN, CASES, END, NOW, PAGE, PLAIN, Case, table
@@ -87,6 +88,12 @@ def test_a_repeated_hour_ends_when_the_clocks_were_put_back() -> None:
 def test_utcnow_is_read_in_utc() -> None:
     """An application that wrote `utcnow()` has the zone UTC, whatever the machine's is."""
     assert read_time("2026-06-16 08:00:00", ZoneInfo("UTC"), later=True) == datetime(2026, 6, 16, 8, tzinfo=UTC)
+
+
+def test_a_zone_that_is_none_is_refused() -> None:
+    """Rather than read every time wrong."""
+    with pytest.raises(InvalidArgument, match="HOLDFAST_LEGACY_TZ"):
+        zone_named("Mars/Olympus")
 
 
 def test_postgresql_s_instants_are_exact() -> None:

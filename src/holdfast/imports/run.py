@@ -5,11 +5,11 @@ again, and no session comes twice or comes back after its end.
 """
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import Final, Protocol
+from typing import Final
 
 from holdfast.backups.archive import Tell
 from holdfast.imports.carrying import carried, judge
@@ -21,7 +21,6 @@ from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.store import StoreOptions
-from holdfast.sql.carried import Carried
 from holdfast.sql.store import SqlStore
 from holdfast.sql.stores import store_at
 
@@ -33,6 +32,7 @@ class Wishes:
     """What the operator has said."""
 
     zone: tzinfo
+    """Whose local times the old application writes."""
     on_bad_expiry: OnBadExpiry = "quarantine"
     accept_quarantined: int = 0
     """How many live rows may be left behind: exactly this number."""
@@ -42,22 +42,14 @@ class Wishes:
         return Reader(self.zone, self.on_bad_expiry)
 
 
-class Taking(Protocol):
-    """A store that takes rows in."""
-
-    async def carry(self, rows: Sequence[Carried]) -> int:
-        """All or none of them; how many were new. Safe to repeat."""
-
-
 @asynccontextmanager
-async def taking(address: str | os.PathLike[str], options: StoreOptions) -> AsyncIterator[tuple[Taking, datetime]]:
+async def taking(address: str | os.PathLike[str], options: StoreOptions) -> AsyncIterator[tuple[SqlStore, datetime]]:
     """The native store at an address, open to take rows in, and what its clock says.
 
-    Raises `StoreRefused` for a store of another kind, and what opening a store raises.
+    Raises what opening a store raises: `StoreRefused` for a file or a schema with a `sessions` table of somebody else.
     """
     store = store_at(address, options)
-    if not isinstance(store, SqlStore):
-        raise StoreRefused("rows are taken in by a native store")
+    assert isinstance(store, SqlStore)  # noqa: S101 - for the type checker: no address of SQL means another
     await store.open(Policy(), Clock())
     try:
         yield store, await store.ping()
@@ -84,7 +76,7 @@ def refuse(report: Report, wishes: Wishes) -> None:
         )
 
 
-async def carry_all(source: Source, store: Taking, wishes: Wishes, now: datetime, tell: Tell) -> Report:
+async def carry_all(source: Source, store: SqlStore, wishes: Wishes, now: datetime, tell: Tell) -> Report:
     """Take every row in that no earlier run has. Safe to repeat.
 
     Raises `StoreUnavailable` once a chunk was not taken in at the fifth attempt; those before it stay taken in.
