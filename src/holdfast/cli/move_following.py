@@ -41,11 +41,11 @@ async def _follow(stores: Stores) -> None:
 
 
 async def _until_over(mover: "Mover") -> None:
-    from holdfast.move.state import LeaseHeld
+    from holdfast.move.state import LeaseHeld, WritesTooFast
 
     while (await mover.look()).postgresql.phase is not None:
-        # Another command that moves goes first.
-        with suppress(LeaseHeld):
+        # Another command that moves goes first; and whoever only follows may be behind.
+        with suppress(LeaseHeld, WritesTooFast):
             await mover.run()
         await mover.let_go()
         await asyncio.sleep(_PAUSE_SECONDS)

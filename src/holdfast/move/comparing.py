@@ -7,7 +7,7 @@ from uuid import UUID
 
 from holdfast.move.goals import goal
 from holdfast.move.running import Running
-from holdfast.move.state import TAKEN_OVER, LeaseHeld, MoveRefused
+from holdfast.move.state import TAKEN_OVER, LeaseHeld, MoveRefused, WritesTooFast
 from holdfast.move.steps import Differing
 from holdfast.move.threads import in_thread
 from holdfast.move.verifying import Comparison, compared
@@ -116,7 +116,7 @@ class Comparing(Running):
         limit, least = time() + self._patience, inf
         while True:
             look = await self.look()
-            if (lag := look.sqlite.head - look.postgresql.cursor) < least:
+            if (lag := look.lag) < least:
                 # As long as less is left than ever it comes to an end, slow as the machine may be.
                 limit, least = time() + self._patience, lag
             match look.postgresql.phase:
@@ -129,4 +129,4 @@ class Comparing(Running):
             if complete:
                 return differing
             if time() > limit:
-                raise MoveRefused("writes come faster than they are applied; try again when there are fewer")
+                raise WritesTooFast

@@ -81,7 +81,8 @@ class PostgresqlSide:
                 return PostgresqlState(control["authority"], None)
             row = await connection.fetchrow(
                 f"SELECT *, deadline < clock_timestamp() AS overdue, "
-                f"EXISTS (SELECT FROM {self._s}.holdfast_move_log) AS changed FROM {self._s}.holdfast_move"
+                f"(SELECT max(seq) - min(seq) + 1 FROM {self._s}.holdfast_move_log) AS noted "
+                f"FROM {self._s}.holdfast_move"
             )
             if row is None:
                 raise MoveRefused("PostgreSQL has lost the row of its move; restore a backup")
@@ -97,7 +98,8 @@ class PostgresqlSide:
                 row["settled"],
                 row["verified"],
                 bool(row["overdue"]),
-                row["changed"],
+                row["noted"] is not None,
+                row["noted"] or 0,
             )
 
     async def chunk(self, shape: Shape, after: Key | None, to: Key | None) -> list[Row]:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Final, Self, TypeVar
@@ -23,7 +24,7 @@ from holdfast.move.failures import in_our_words
 from holdfast.move.postgresql_side import PostgresqlSide
 from holdfast.move.progress import Doing, Progress, Tell, tell_nobody
 from holdfast.move.sides import sqlite_side
-from holdfast.move.state import LeaseHeld, Look, MoveRefused, Phase, Reached
+from holdfast.move.state import LeaseHeld, Look, MoveRefused, Phase, Reached, WritesTooFast
 from holdfast.move.steps import Steps
 from holdfast.move.threads import in_thread
 from holdfast.move.throttle import Throttle
@@ -38,6 +39,8 @@ Answer = TypeVar("Answer")
 _ROWS: Final = 1000
 _LEASE: Final = timedelta(seconds=3)
 _PATIENCE_SECONDS: Final = 10.0
+# How long what is left to apply may grow no less.
+_NO_LESS_SECONDS: Final = 10.0
 _DOING: Final[dict[Phase | None, Doing]] = {
     None: "looking",
     "preparing": "copying",
@@ -174,11 +177,18 @@ class Running:
         """Take steps until none is left to take.
 
         Bears failures that may pass for so many seconds after a step, by default for as long as its own patience
-        lasts; raises `StoreUnavailable` then.
+        lasts; raises `StoreUnavailable` then. Raises `WritesTooFast` when what is left to apply grows no less.
         """
+        time, least, limit = asyncio.get_running_loop().time, inf, inf
         while (step := await self._patiently(self.advance, patience)) is not None:
             if step in _WITHOUT_HURRY:
                 await self._patiently(self._give_way, patience)
+            if step in ("apply", "reverse"):
+                if self.progress.lag < least:
+                    # As long as less is left than ever it comes to an end, slow as the machine may be.
+                    least, limit = self.progress.lag, time() + _NO_LESS_SECONDS
+                elif time() > limit:
+                    raise WritesTooFast
 
     async def advance(self) -> str | None:
         """Take the next step; its name, or `None` when there is none to take at the moment."""
@@ -207,7 +217,7 @@ class Running:
     async def _before(self, look: Look) -> None:
         """Note what the next step is part of."""
         progress, phase = self.progress, look.postgresql.phase
-        progress.lag = max(0, look.sqlite.head - look.postgresql.cursor) if look.sqlite.authority == "here" else 0
+        progress.lag = look.lag
         doing = _DOING[phase]
         if doing == progress.doing:
             return

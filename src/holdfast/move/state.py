@@ -37,6 +37,14 @@ class LeaseHeld(MoveRefused):
     """Another process moves these stores at the moment, or took over from this one. Repeat it when that one is gone."""
 
 
+class WritesTooFast(MoveRefused):
+    """More is written in the store that serves than is applied in the other one, so that it would never end."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("writes come faster than they are applied; try again when there are fewer")
+
+
 @dataclass(frozen=True, slots=True)
 class SqliteState:
     """What the SQLite file says."""
@@ -82,6 +90,8 @@ class PostgresqlState:
     """Whether a decision under way, to cut over or to go back, has used up its time."""
     changed: bool = False
     """Whether changes wait to be taken back to SQLite."""
+    noted: int = 0
+    """How many may wait at most."""
 
 
 _AUTHORITY: Final[dict[Phase | None, tuple[Authority, ...]]] = {
@@ -136,6 +146,13 @@ class Look:
         """Whether SQLite's log is not the one that PostgreSQL has followed so far."""
         lite, post = self.sqlite, self.postgresql
         return not lite.whole or lite.capture != post.capture or lite.head < post.cursor
+
+    @property
+    def lag(self) -> int:
+        """How many changes of the store that serves the other one does not have yet, at most."""
+        if self.postgresql.phase in ("switched", "returning"):
+            return self.postgresql.noted
+        return max(0, self.sqlite.head - self.postgresql.cursor) if self.sqlite.authority == "here" else 0
 
     @property
     def is_old(self) -> bool:
