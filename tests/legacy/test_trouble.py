@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from holdfast.legacy.store import LegacyStore
+from holdfast.legacy.writer import LegacyWriter
 from holdfast.sessions.errors import StoreUnavailable
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.store import StoreOptions
@@ -51,6 +52,24 @@ async def test_a_lock_of_the_old_application_is_waited_for(tmp_path: Path, journ
         session = await waiting
         assert session is not None
         assert session.request_count == 2
+
+
+async def test_a_start_waits_for_the_old_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a rollback journal a commit keeps readers out: a start that meets long ones goes on after them."""
+    path = legacy_file(tmp_path / "legacy.db")
+    token = OldSessionManager(path).create_session("u1")
+    adopt = LegacyWriter.adopt
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as old:
+
+        def late(writer: LegacyWriter) -> None:
+            old.execute("BEGIN EXCLUSIVE")
+            # Longer than a call waits for a lock.
+            threading.Timer(1.0, old.execute, ["COMMIT"]).start()
+            adopt(writer)
+
+        monkeypatch.setattr(LegacyWriter, "adopt", late)
+        async with SessionManager(path, sweep_interval=None) as sessions:
+            assert await sessions.validate_session(token)
 
 
 async def test_a_commit_waits_for_the_old_applications_reader(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class LegacyWriter(BesideOthers):
 
         Nothing of that in a file that was moved.
         """
-        if self.held().authority != "here":
+        if self._insistently(self.held).authority != "here":
             return
         if not self._patiently(self._installed):
             for work in WholeTable(self._driver, self.sessions.adoption).steps():
@@ -182,11 +182,19 @@ class LegacyWriter(BesideOthers):
 
     def _patiently(self, work: Callable[[], Answer]) -> Answer:
         """Do it in a transaction, however often others are in the way."""
+
+        def transaction() -> Answer:
+            with self._turn(), self._transaction():
+                return work()
+
+        return self._insistently(transaction)
+
+    def _insistently(self, work: Callable[[], Answer]) -> Answer:
+        """Do it, however often others are in the way."""
         limit = time.monotonic() + _OPENING_SECONDS
         while True:
             try:
-                with self._turn(), self._transaction():
-                    return work()
+                return work()
             except (sqlite3.Error, NotDone) as error:
                 if kind_of(error) is not Kind.RETRY or time.monotonic() > limit:
                     raise
