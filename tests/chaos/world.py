@@ -218,14 +218,21 @@ class World:
         """Return when these servers say that they serve, and are told of ends."""
 
         async def serves(number: int) -> None:
-            async with httpx2.AsyncClient(base_url=self.servers[number].address, timeout=2.0) as client:
+            server, state = self.servers[number], None
+            async with httpx2.AsyncClient(base_url=server.address, timeout=2.0) as client:
 
                 async def ready() -> bool:
+                    nonlocal state
                     state = await state_of(client)
                     return state is not None and state["ready"] and state["ends"] != "polling"
 
-                # Another fault may hold it up meanwhile; the checker knows, and judges the time.
-                await eventually(ready, what=f"server {number} serves again", deadline=6 * READY_WITHIN)
+                try:
+                    # Another fault may hold it up meanwhile; the checker knows, and judges the time.
+                    await eventually(ready, what=f"server {number} serves again", deadline=6 * READY_WITHIN)
+                except TimeoutError as error:
+                    # The run ends here, without a report: this is all that there will be to understand it by.
+                    error.add_note(f"/readyz says {state}; the end of its log:\n{server.log.read_text()[-2000:]}")
+                    raise
 
         await asyncio.gather(*(serves(number) for number in servers))
 
