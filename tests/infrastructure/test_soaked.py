@@ -12,8 +12,8 @@ import pytest
 pytestmark = pytest.mark.soak
 
 
-def test_often(record_property):
-    record_property("ran", "7 rounds")
+def test_often(tell):
+    tell("7 rounds")
 
 
 def test_that_fails():
@@ -49,4 +49,6 @@ def test_a_soak_says_what_ran(tmp_path: Path) -> None:
 
 def test_a_soak_that_was_stopped_says_so(tmp_path: Path) -> None:
     """What did not run is not counted as if it had."""
-    assert "2 of the 4 tests that were chosen ran" in run(tmp_path, "-m", "soak", "-x", "-n", "0")
+    assert "2 of the 4 tests that were chosen ran" in run(
+        tmp_path, "-m", "soak", "-x", "-n", "0", "--junitxml", str(tmp_path / "junit.xml")
+    )

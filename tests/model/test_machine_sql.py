@@ -21,7 +21,7 @@ from tests.conftest import MigratedDatabases
 from tests.legacy.old_application import legacy_file
 from tests.move.authority import Pair
 from tests.support.admin import execute
-from tests.support.soaked import RAN, Tell
+from tests.support.soaked import Tell
 
 HISTORIES = int(os.environ.get("HOLDFAST_TEST_HISTORIES") or 1000)
 """How many the soak runs on each store, of up to 80 steps: some minutes on a machine with nothing else to do."""
@@ -118,9 +118,9 @@ def test_followed_stores_answer_as_the_model(
 
 
 @pytest.mark.soak
-def test_sqlite_answers_as_the_model_for_long(sqlite_files: StoreFactory, record_property: Tell) -> None:
+def test_sqlite_answers_as_the_model_for_long(sqlite_files: StoreFactory, tell: Tell) -> None:
     """2.9 layer 6: many more, and longer, histories on SQLite."""
-    record_property(RAN, f"{HISTORIES} histories")
+    tell(f"{HISTORIES} histories")
     run_machine(sqlite_files, examples=HISTORIES, steps=80)
 
 
@@ -128,25 +128,25 @@ def test_sqlite_answers_as_the_model_for_long(sqlite_files: StoreFactory, record
 @pytest.mark.parametrize("version", [16, 18])
 @pytest.mark.parametrize("migrated_database", [[16, 18]], indirect=True, ids=["postgresql"])
 def test_postgresql_answers_as_the_model_for_long(
-    version: int, migrated_database: MigratedDatabases, record_property: Tell
+    version: int, migrated_database: MigratedDatabases, tell: Tell
 ) -> None:
     """2.9 layer 6: many more, and longer, histories on PostgreSQL."""
-    record_property(RAN, f"{HISTORIES} histories")
+    tell(f"{HISTORIES} histories")
     run_machine(emptied(migrated_database, version), examples=HISTORIES, steps=80)
 
 
 @pytest.mark.soak
-def test_a_legacy_file_answers_as_the_model_for_long(legacy_files: StoreFactory, record_property: Tell) -> None:
+def test_a_legacy_file_answers_as_the_model_for_long(legacy_files: StoreFactory, tell: Tell) -> None:
     """2.9 layer 6: many more, and longer, histories on a legacy file."""
-    record_property(RAN, f"{HISTORIES} histories")
+    tell(f"{HISTORIES} histories")
     run_machine(legacy_files, examples=HISTORIES, steps=80)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("serving", ["sqlite", "postgresql"])
 def test_followed_stores_answer_as_the_model_for_long(
-    serving: str, migrated_database: MigratedDatabases, tmp_path: Path, record_property: Tell
+    serving: str, migrated_database: MigratedDatabases, tmp_path: Path, tell: Tell
 ) -> None:
     """2.9 layer 6: many more, and longer, histories on two stores followed as one."""
-    record_property(RAN, f"{HISTORIES} histories")
+    tell(f"{HISTORIES} histories")
     run_machine(followed(migrated_database, tmp_path, serving), examples=HISTORIES, steps=80)

@@ -16,7 +16,7 @@ from tests.move.legacy_place import LegacyPlace
 from tests.move.legacy_schedule import LegacySchedule
 from tests.move.old_writing import OldProcess
 from tests.move.schedule import Outcome, Schedule
-from tests.support.soaked import RAN, Tell
+from tests.support.soaked import Tell
 
 __all__ = ["berlin"]
 # The old application writes local times.
@@ -81,7 +81,7 @@ async def held(first: int, number: int, directory: Path, emptied_database: Migra
     """Run some schedules, tell of them, and see that they were worth it."""
     begun, seeds = time.monotonic(), range(first, first + number)
     outcome = await run(seeds, directory, emptied_database)
-    tell(RAN, report(seeds, outcome, time.monotonic() - begun))
+    tell(report(seeds, outcome, time.monotonic() - begun))
     assert outcome.acknowledged["create"] > 3 * number
     assert outcome.acknowledged["old create"]
     assert outcome.moved["killed"] + outcome.moved["paused"] > number / 10
@@ -89,18 +89,16 @@ async def held(first: int, number: int, directory: Path, emptied_database: Migra
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", range(0, A_TENTH, FEW))
-async def test_a_hundred_schedules(
-    first: int, tmp_path: Path, emptied_database: MigratedDatabases, record_property: Tell
-) -> None:
+async def test_a_hundred_schedules(first: int, tmp_path: Path, emptied_database: MigratedDatabases, tell: Tell) -> None:
     """Move 15: the first seeds of the thousand, in blocks that the processes of a test run share."""
-    await held(first, FEW, tmp_path, emptied_database, record_property)
+    await held(first, FEW, tmp_path, emptied_database, tell)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("first", range(A_TENTH, ALL, MANY))
 async def test_a_thousand_schedules(
-    first: int, tmp_path: Path, emptied_database: MigratedDatabases, record_property: Tell
+    first: int, tmp_path: Path, emptied_database: MigratedDatabases, tell: Tell
 ) -> None:
     """Move 15: the other nine hundred."""
-    await held(first, MANY, tmp_path, emptied_database, record_property)
+    await held(first, MANY, tmp_path, emptied_database, tell)

@@ -1,6 +1,6 @@
 """A pytest plugin: at the end of a soak it is said how much ran, and of what, however it ended.
 
-A test that does something many times tells how often with `record_property(RAN, "50 schedules, …")`.
+A test that does something many times tells how often: `tell("50 schedules, …")`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ from typing import Final
 
 import pytest
 
-RAN: Final = "ran"
-Tell = Callable[[str, object], None]
-"""The form of the fixture `record_property`."""
+Tell = Callable[[str], None]
+
+_RAN: Final = "ran"
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Tell:
+    """Says of this test what it ran. (pytest's `record_property` would warn of the form of `--junitxml`.)"""
+    return lambda text: request.node.user_properties.append((_RAN, text))
 
 
 def _asked_for(config: pytest.Config) -> bool:
@@ -52,7 +58,7 @@ class _Soak:
                 seconds[_part(report.nodeid)] += report.duration
                 if outcome:
                     outcomes[report.nodeid] = outcome
-                    told += [f"{report.nodeid}: {text}" for name, text in report.user_properties if name == RAN]
+                    told += [f"{report.nodeid}: {text}" for name, text in report.user_properties if name == _RAN]
         terminalreporter.section("what the soak ran")
         for part in sorted({_part(name) for name in outcomes}):
             of_part = [outcome for name, outcome in outcomes.items() if _part(name) == part]
