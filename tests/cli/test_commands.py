@@ -30,6 +30,14 @@ def test_help_has_an_example(tmp_path: Path, command: tuple[str, ...]) -> None:
     assert "Example:" in run(*command, "--help", folder=tmp_path).stdout
 
 
+@pytest.mark.parametrize("arguments", [(), ("db",), ("sessions",), ("move",)])
+def test_what_a_command_does_is_said_whole_in_a_list(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """CLI: on a terminal of 80 columns no sentence breaks off in the list of commands."""
+    _, _, commands = run(*arguments, "--help", folder=tmp_path).stdout.partition("Commands:")
+    assert commands
+    assert "..." not in commands
+
+
 def test_version(tmp_path: Path) -> None:
     """`--version` names program and version."""
     shown = run("--version", folder=tmp_path)

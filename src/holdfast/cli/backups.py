@@ -130,7 +130,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old backups, but never the newest good one of a store; prints what is removed.
+    """Remove old backups, but never the newest good one of a store. Prints what is removed.
 
     Stays: what was taken within the days; of each store in the directory the newest backup that is verified to be as
     it was written, however old; whatever has no manifest of Holdfast's. Damaged ones are named, and go when their days

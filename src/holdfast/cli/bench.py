@@ -19,11 +19,11 @@ def bench(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how many sessions a second the configured database can serve, and say what that means.
+    """Measure how many sessions a second the database can serve.
 
-    It makes tables of its own, in a schema of the same database or in a folder beside the SQLite file, and removes
-    them; no session is read or written. But it is real load, with durable writes: not beside a busy production.
-    Exit code 4 when the database cannot be reached or gives no room for a schema.
+    And say what that means for an application. It makes tables of its own, in a schema of the same database or in a
+    folder beside the SQLite file, and removes them; no session is read or written. But it is real load, with durable
+    writes: not beside a busy production. Exit code 4 when the database cannot be reached or gives no room for a schema.
 
     Example: holdfast bench --postgres postgresql://holdfast@db/app
     """

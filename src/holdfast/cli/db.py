@@ -58,7 +58,7 @@ def upgrade(
 
 @app.command()
 def check(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
-    """Say whether the schema is what this version expects; changes nothing.
+    """Say whether the schema is what this version expects. Changes nothing.
 
     Exit code 0 when it is; 3 when it is not: no file, no tables, an older or a newer revision, an application's own
     tables; 4 when the database does not let us look.

@@ -34,7 +34,9 @@ def demo(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a move from SQLite to PostgreSQL, back and forth again, under clients that write down every answer.
+    """Show a move from SQLite to PostgreSQL and back, under traffic.
+
+    There, back, and there again, under clients that write down every answer.
 
     Everything is made for it and thrown away: an old application with its file, a server, PostgreSQL, the clients. No
     configured store is touched.

@@ -13,10 +13,10 @@ from holdfast.sessions.errors import InvalidArgument
 
 
 def doctor(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
-    """Look for what is wrong with settings, machine and store, and say what to do; changes nothing.
+    """Look for what is wrong, and say what to do; changes nothing.
 
-    Exit code 0 when nothing is worse than a notice, 3 when a warning or a problem was found, 4 when the store cannot
-    be reached.
+    It looks at settings, machine and store. Exit code 0 when nothing is worse than a notice, 3 when a warning or a
+    problem was found, 4 when the store cannot be reached.
 
     Example: holdfast doctor --postgres postgresql://holdfast@db/app
     """

@@ -52,7 +52,7 @@ def import_(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take in the sessions of an application's own table, so that nobody is logged out. Safe to repeat.
+    """Take in the sessions of an application's own table. Nobody is logged out by it. Safe to repeat.
 
     Example: holdfast db import --from-sqlite app.db --sqlite data/sessions.db --dry-run
     """

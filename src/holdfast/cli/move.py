@@ -28,9 +28,7 @@ from holdfast.cli.options import (
 if TYPE_CHECKING:
     from holdfast.move.mover import Mover
 
-app = typer.Typer(
-    no_args_is_help=True, help="Move the sessions from SQLite to PostgreSQL while they are used, and back."
-)
+app = typer.Typer(no_args_is_help=True, help="Move sessions in use from SQLite to PostgreSQL, and back.")
 app.command("plan")(move_looking.plan)
 
 
@@ -57,10 +55,11 @@ def start(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy all sessions to PostgreSQL while SQLite serves, and follow what is written; or go on with that.
+    """Copy all sessions to PostgreSQL, and follow what is written.
 
-    Nobody notices: SQLite keeps the authority. It ends when nothing is left to apply; what is written later is noted
-    in the file, and applied by the next command, or by --follow at once. Stop it as you like and run it again.
+    Or go on with that. Nobody notices: SQLite keeps the authority. It ends when nothing is left to apply; what is
+    written later is noted in the file, and applied by the next command, or by --follow at once. Stop it as you like and
+    run it again.
 
     Example: holdfast move start --sqlite data/sessions.db --postgres postgresql://holdfast@db/app
     """
@@ -103,7 +102,7 @@ def verify(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare all rows of both stores while writes go on; exit code 3 when they differ.
+    """Compare all rows of both stores while writes go on. Exit code 3 when they differ.
 
     Before the cut-over it proves the copy, after it the way back. Rows differ when somebody wrote to a store past
     Holdfast: find out who it was before you --mend them.
@@ -141,7 +140,9 @@ def seal(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Refuse the writes of the old application beside a legacy file from now on, and go on taking Holdfast's own.
+    """Refuse the old application's writes to a legacy file.
+
+    From now on; Holdfast's own are taken as before.
 
     Once its processes are replaced: what one that was forgotten tries to write then fails there with an error, and
     nobody sees it here. Hence the quiet seconds before. After a cut-over the file is sealed for all.
@@ -220,7 +221,7 @@ def rollback(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let SQLite serve again, with all that was written since the cut-over. You can cut over again any time.
+    """Let SQLite serve again, with what was written meanwhile. You can cut over again any time.
 
     When the stores differ (exit code 3) or nothing is decided within the budget (exit code 4), PostgreSQL serves on as
     if nothing had been.

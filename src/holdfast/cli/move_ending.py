@@ -67,7 +67,7 @@ def abort(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """End a move before the cut-over: SQLite serves on, and the copies in PostgreSQL are deleted. Asks first.
+    """End a move before the cut-over: SQLite serves on. The copies in PostgreSQL are deleted. Asks first.
 
     After the cut-over roll back first. A cut-over that has not decided yet is called off.
 

@@ -43,9 +43,9 @@ def plan(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a move would do, how long it would take, and what stands in its way; exit code 4 when something does.
+    """Say what a move would do, and what stands in its way.
 
-    Reads every row and changes nothing.
+    And how long it would take. Reads every row and changes nothing. Exit code 4 when something stands in its way.
 
     Example: holdfast move plan --sqlite data/sessions.db --postgres postgresql://holdfast@db/app
     """
@@ -116,9 +116,10 @@ def status(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say where the move stands: who serves, how far the other store is behind, when all rows were last compared.
+    """Say where the move stands, and what comes next.
 
-    Exit code 4 when one of the stores does not answer, or they do not belong together.
+    Who serves, how far the other store is behind, when all rows were last compared. Exit code 4 when one of the stores
+    does not answer, or they do not belong together.
 
     Example: holdfast move status --watch
     """

@@ -46,7 +46,7 @@ def create(
 
 @app.command()
 def show(id: Id, sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
-    """Show a live session, and touch nothing; exit code 3 when it is not live.
+    """Show a live session, and touch nothing. Exit code 3 when it is not live.
 
     Example: holdfast sessions show 019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b
     """
@@ -66,7 +66,7 @@ def list_(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """List live sessions, in order of their id, which is that of their creation.
+    """List live sessions, in order of their creation. Their ids have the same order.
 
     Example: holdfast sessions list --user u1
     """
@@ -111,7 +111,7 @@ def end_(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """End one session, or all of a user: logged out at once, everywhere. Exit code 3 when there was nothing to end.
+    """End one session, or all of a user. Logged out at once, everywhere. Exit code 3 when there was nothing to end.
 
     Example: holdfast sessions end --user u1 --yes
     """
@@ -142,7 +142,7 @@ def count(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = Fa
 
 @app.command()
 def cleanup(sqlite: Sqlite = None, postgres: Postgres = None, as_json: AsJson = False) -> None:
-    """Remove all expired sessions now, which the server's sweep does little by little; prints how many.
+    """Remove all expired sessions now; prints how many. A server's sweep does it little by little.
 
     Example: holdfast sessions cleanup
     """

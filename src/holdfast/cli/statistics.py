@@ -26,7 +26,7 @@ def stats(
     postgres: Postgres = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show creates and ends per hour, how long sessions lasted, and whose they are and on what.
+    """Show creates and ends per hour, durations, users and devices.
 
     Example: holdfast sessions stats --hours 48 --top 5
     """
