@@ -255,6 +255,14 @@ def test_a_path_with_a_mistake_in_it(bench: Bench) -> None:
     assert [each.name for each in bench.folder.iterdir()] == ["old.db"]
 
 
+def test_a_path_of_which_nothing_is_there(bench: Bench) -> None:
+    """An import says that there is no such file; a prune that finds no directory says so, and has nothing to do."""
+    bench.refused("new.db", "there is no file gone.db", [("db", "import", "--from-sqlite", "gone.db")])
+    pruned = bench.run("new.db", "db", "prune", "--directory", "gone")
+    assert (pruned.returncode, pruned.stdout) == (0, "")
+    assert "there is no directory gone yet" in pruned.stderr
+
+
 def test_what_is_no_file(bench: Bench) -> None:
     """A directory, and a link to a file."""
     (bench.folder / "a.directory").mkdir()

@@ -158,6 +158,8 @@ def prune(
         complain(f"{path} is damaged: do not rely on it")
     for path in done.strange:
         complain(f"{path} has no manifest of Holdfast's and is left alone")
+    if not settings.backup_directory.exists():
+        complain(f"there is no directory {settings.backup_directory} yet; check the path if there should be backups")
     would = "would remove" if dry_run else "removed"
     complain(
         f"{would} {len(done.removed)} backups and {len(done.leftovers)} leftovers of killed commands; "

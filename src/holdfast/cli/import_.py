@@ -1,13 +1,14 @@
 """`holdfast db import`."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from holdfast.cli.environment import read_settings
-from holdfast.cli.exits import USAGE, complain, end
+from holdfast.cli.exits import REFUSED, USAGE, complain, end
 from holdfast.cli.options import AsJson, Directory, OnBadExpiry, Postgres, Sqlite, Yes, refuse_both
 from holdfast.cli.output import confirm as ask
 from holdfast.cli.output import print_json
@@ -61,6 +62,8 @@ def import_(
         end(USAGE, "say what to import: either --from-sqlite FILE or --in-place")
     if undo + confirm + dry_run > 1 or ((undo or confirm) and not in_place):
         end(USAGE, "--undo and --confirm go with --in-place, and with nothing else")
+    if from_sqlite is not None and not os.path.lexists(from_sqlite):
+        end(REFUSED, f"there is no file {from_sqlite}; check the path")
     settings = read_settings(sqlite, postgres, backup_directory=directory, legacy_tz=legacy_tz)
     if undo or confirm:
         _end_of_import(settings, undo=undo, yes=yes, as_json=as_json)
