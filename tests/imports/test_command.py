@@ -78,7 +78,7 @@ def test_what_is_no_legacy_file_is_refused(tmp_path: Path) -> None:
     """Not there, and a zone that there is not."""
     missing = run("db", "import", "--from-sqlite", "old.db", "--sqlite", "new.db", folder=tmp_path)
     assert missing.returncode == 4
-    assert "legacy form" in missing.stderr
+    assert "there is no file old.db" in missing.stderr
     zone = run("db", "import", "--from-sqlite", "old.db", "--legacy-tz", "Nowhere/None", folder=tmp_path)
     assert zone.returncode == 4
     assert "HOLDFAST_LEGACY_TZ" in zone.stderr
