@@ -188,4 +188,5 @@ class Crowd:
             return self.longest_stall
         first = max(0, bisect_right(self._waits, (begin, 0.0)) - 1)
         last = min(bisect_left(self._waits, (end, 0.0)), len(self._waits) - 1)
-        return self.longest_stall + self._waits[last][1] - self._waits[first][1]
+        # A close may be seen before the acknowledgement of what it is for.
+        return self.longest_stall + max(0.0, self._waits[last][1] - self._waits[first][1])

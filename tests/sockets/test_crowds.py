@@ -18,7 +18,7 @@ from tests.sockets.crowd import Crowd, Member
 from tests.sockets.fates import SESSIONS_EACH, Fates
 from tests.sockets.server import PATIENT, Server, running
 from tests.support.admin import execute
-from tests.support.kept import KEPT
+from tests.support.kept import FRESH
 from tests.support.polling import eventually
 
 BOUND_SECONDS = 1.0
@@ -107,8 +107,8 @@ async def test_busy_sockets_while_sessions_end_at_random(
         process_place.manager() as manager,
         running(tmp_path, "one", settings) as one,
         running(tmp_path, "two", settings) as two,
-        httpx2.AsyncClient(base_url=one.address, timeout=30, limits=KEPT) as by_one,
-        httpx2.AsyncClient(base_url=two.address, timeout=30, limits=KEPT) as by_two,
+        httpx2.AsyncClient(base_url=one.address, timeout=30, limits=FRESH) as by_one,
+        httpx2.AsyncClient(base_url=two.address, timeout=30, limits=FRESH) as by_two,
     ):
         crowd = Crowd(chance, [one.process.pid, two.process.pid])
         fates = Fates((by_one, by_two), chance)
