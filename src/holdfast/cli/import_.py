@@ -62,12 +62,12 @@ def import_(
         end(USAGE, "say what to import: either --from-sqlite FILE or --in-place")
     if undo + confirm + dry_run > 1 or ((undo or confirm) and not in_place):
         end(USAGE, "--undo and --confirm go with --in-place, and with nothing else")
-    if from_sqlite is not None and not os.path.lexists(from_sqlite):
-        end(REFUSED, f"there is no file {from_sqlite}; check the path")
     settings = read_settings(sqlite, postgres, backup_directory=directory, legacy_tz=legacy_tz)
     if undo or confirm:
         _end_of_import(settings, undo=undo, yes=yes, as_json=as_json)
         return
+    if from_sqlite is not None and not os.path.lexists(from_sqlite):
+        end(REFUSED, f"there is no file {from_sqlite}; check the path")
     report, backup = asyncio.run(_import(settings, from_sqlite, dry_run, accept_quarantined, on_bad_expiry.value))
     if as_json:
         print_json({"dry_run": dry_run, "backup": backup and str(backup), **report.as_json()})
