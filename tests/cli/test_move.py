@@ -161,10 +161,10 @@ async def test_a_dry_run_changes_nothing(move: Program) -> None:
 async def test_what_is_refused_says_why_and_what_to_do(move: Program) -> None:
     """CLI: what a move does not allow at this moment ends with 4, and the remedy is in the message."""
     for command, remedy in (
-        (("verify",), "start one"),
-        (("cutover",), "start one"),
-        (("rollback",), "start one"),
-        (("complete", "--yes"), "start one"),
+        (("verify",), "holdfast move start"),
+        (("cutover",), "holdfast move start"),
+        (("rollback",), "holdfast move start"),
+        (("complete", "--yes"), "holdfast move start"),
     ):
         assert await move(*command, code=4) == ""
         assert remedy in move.said

@@ -123,3 +123,24 @@ async def test_a_database_that_cannot_hold_every_text_is_refused(tmp_path: Path,
             assert await manager.validate_session((await manager.create_session("한국")).token) is not None
     finally:
         postgres.drop_database(name)
+
+
+async def test_a_cut_over_to_a_clock_that_is_behind_is_refused(place: Place) -> None:
+    """Promise 2: a session that has run out does not live again because PostgreSQL's clock is minutes behind."""
+    await place.fill(3)
+    await place.in_postgresql("CREATE SCHEMA slow")
+    await place.in_postgresql(
+        "CREATE FUNCTION slow.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE "
+        "AS $$ SELECT pg_catalog.clock_timestamp() - interval '2 minutes' $$"
+    )
+    # What stands before `pg_catalog` in the path is found first, by every statement of Holdfast's too.
+    await place.in_postgresql(f'ALTER DATABASE "{urlsplit(place.address).path[1:]}" SET search_path = slow, pg_catalog')
+    async with place.mover() as mover:
+        await mover.start()
+        with pytest.raises(MoveRefused, match=r"clock is 1[12]\d\.\d s behind this machine's"):
+            await mover.cut_over()
+        assert (await mover.look()).sqlite.authority == "here"
+        await give(place, {"search_path": "public"})
+    async with place.mover() as mover:
+        await mover.cut_over()
+        assert (await mover.look()).sqlite.authority == "there"

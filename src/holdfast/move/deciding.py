@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import NoReturn, TypeVar
 
+from holdfast.move.clock_difference import refuse_apart
 from holdfast.move.comparing import Comparing
 from holdfast.move.conditions import refuse_cut_over
 from holdfast.move.goals import goal
@@ -22,7 +23,11 @@ class Deciding(Comparing):
     """The part of a mover that brings the authority from one store to the other."""
 
     async def refuse_unready(self) -> None:
-        """Raise `MoveRefused` when a cut-over would, for what the file holds or who writes to it. Changes nothing."""
+        """Raise `MoveRefused` when a cut-over would, for the file, for who writes to it, or for the clocks.
+
+        Changes nothing.
+        """
+        refuse_apart(await self._postgresql.seconds_ahead())
         await in_thread(refuse_cut_over, self._sqlite, self._wishes)
 
     async def _cut(self, budget: timedelta) -> None:
@@ -59,7 +64,7 @@ class Deciding(Comparing):
 
     def _refuse_late(self, what: str, serves: str, budget: timedelta) -> NoReturn:
         waited = "" if self.writes_waited is None else f"; writes waited for {self.writes_waited * 1000:,.0f} ms"
-        steps = ", ".join(f"{step} {seconds * 1000:,.0f} ms" for step, seconds in self.times.items())
+        steps = ", ".join(f"{step} {seconds * 1000:,.0f} ms" for step, seconds in self.times.items()) or "no step done"
         raise MoveRefused(
             f"there was no decision within {budget.total_seconds() * 1000:,.0f} ms, so the {what} was called off by "
             f"itself and {serves} serves on{waited} ({steps}); nothing is lost: try again when there is less load, or "

@@ -16,7 +16,8 @@ from holdfast.sessions.store import Held, MovableStore
 # Between two looks while a move decides, which takes milliseconds.
 _PAUSE_SECONDS: Final = 0.01
 # How often a process that nobody asks anything looks where the authority is, and tries to open a store that is away.
-_LOOK_SECONDS: Final = 1.0
+# A socket closes within a second of its session's end (promise 6), whichever store the end was made in.
+_LOOK_SECONDS: Final = 0.7
 # How long a store that claims the authority waits for the other one's word before it serves: two claims are a mistake.
 _BOTH_SECONDS: Final = 1.0
 # For how long neither store accepts writes before this process asks whether it can go on itself.

@@ -15,6 +15,7 @@ from holdfast.legacy.form import has_legacy_form
 from holdfast.legacy.rows import OnBadExpiry
 from holdfast.legacy.zone import zone_named
 from holdfast.move.addresses import addresses
+from holdfast.move.clock_difference import NOTICED_SECONDS, seconds_ahead_of_here
 from holdfast.move.obstacles import obstacles_among
 from holdfast.move.odd_rows import list_odd
 from holdfast.move.planning_postgresql import OLDEST, PostgresqlAsked
@@ -32,7 +33,6 @@ from holdfast.sql.sqlite_library import OLDEST_SQLITE
 _MOST_NAMED: Final = 5
 # What copying and comparing a row takes against reading and understanding it, as `plan` does: measured, and rough.
 _TIMES: Final = 4
-_CLOCK_SECONDS: Final = 1.0
 _ROOM_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -150,7 +150,7 @@ async def _look_at_postgresql(made: Plan, address: PostgresqlAddress, options: S
     try:
         before = datetime.now(UTC)  # noqa: TID251 - this machine's clock is what is looked at: it is SQLite's
         facts = await asked.facts()
-        apart = (facts["now"] - before).total_seconds()
+        apart = seconds_ahead_of_here(before, facts["now"], datetime.now(UTC))  # noqa: TID251 - as above
         made.postgresql |= {"version": facts["version"], "role": facts["role"], "clock_seconds": round(apart, 3)}
         if facts["major"] < OLDEST:
             made.refuse(f"PostgreSQL {facts['version']} is too old", f"use {OLDEST} or newer")
@@ -158,7 +158,7 @@ async def _look_at_postgresql(made: Plan, address: PostgresqlAddress, options: S
             made.refuse("this server takes no writes: it is a standby, or read-only", "give the address of the primary")
         if facts["encoding"] not in ENCODINGS:
             made.refuse(f"the database has the encoding {facts['encoding']}, which has no place for every text", UTF_8)
-        if abs(apart) > _CLOCK_SECONDS:
+        if abs(apart) > NOTICED_SECONDS:
             made.notice(
                 f"the clocks of this machine and of PostgreSQL are {abs(apart):,.1f} s apart",
                 "let both follow a time server: sessions live by so much longer or shorter after the cut-over",

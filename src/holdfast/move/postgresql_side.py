@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
 
 from holdfast.move import postgresql_objects as objects
+from holdfast.move.clock_difference import seconds_ahead_of_here
 from holdfast.move.postgresql_step import SWITCH_SETTINGS, PostgresqlStep, images_of
 from holdfast.move.rows import SHAPES, Images, Key, Keys, Row, Shape
 from holdfast.move.state import TAKEN_OVER, LeaseHeld, MoveRefused, Phase, PostgresqlState, Reached
@@ -101,6 +102,13 @@ class PostgresqlSide:
                 row["noted"] is not None,
                 row["noted"] or 0,
             )
+
+    async def seconds_ahead(self) -> float:
+        """By how many seconds its clock is ahead of this machine's, by which the SQLite file is read."""
+        async with self._reading() as connection:
+            before = datetime.now(UTC)  # noqa: TID251 - this machine's clock is what is compared: it is SQLite's
+            there = await connection.fetchval("SELECT clock_timestamp()")
+            return seconds_ahead_of_here(before, there, datetime.now(UTC))  # noqa: TID251 - as above
 
     async def chunk(self, shape: Shape, after: Key | None, to: Key | None) -> list[Row]:
         """The rows with a key after the one, up to the other; `None` is no bound. In SQLite's form, by key."""

@@ -20,7 +20,7 @@ Reached = Callable[[str], None]
 """Told before each commit by the name of the step, and after it by that name and "done". For tests that stop there."""
 
 
-NO_MOVE: Final = "no move is under way; start one"
+NO_MOVE: Final = "no move is under way; begin one with holdfast move start"
 OVER: Final = "the sessions were moved already, and PostgreSQL holds them; there is nothing left to do"
 TAKEN_OVER: Final = "another process took the move over"
 
