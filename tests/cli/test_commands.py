@@ -176,10 +176,10 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "arguments", "extra"),
-    [("typer", "--help", "holdfast[cli]"), ("uvicorn", "serve", "holdfast[server]")],
+    [("typer", "--help", "cli"), ("uvicorn", "serve", "server")],
 )
 def test_a_missing_extra_is_one_sentence(tmp_path: Path, missing: str, arguments: str, extra: str) -> None:
-    """Without a package that a command needs, one sentence says what to run."""
+    """Without a package that a command needs, one sentence says what to install."""
     program = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['holdfast', {arguments!r}]\n"
     program += "from holdfast.cli.main import main\nmain()\n"
     shown = subprocess.run(
@@ -188,5 +188,5 @@ def test_a_missing_extra_is_one_sentence(tmp_path: Path, missing: str, arguments
     assert shown.returncode == 1
     assert shown.stderr == (
         f"holdfast: {'the command line' if missing == 'typer' else 'the server'} needs the package {missing}; "
-        f"run: pip install '{extra}'\n"
+        f"install Holdfast with the extra `{extra}`\n"
     )

@@ -31,6 +31,6 @@ def _run() -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("holdfast"):
             raise
-        complain(f"the command line needs the package {error.name}; run: pip install 'holdfast[cli]'")
+        complain(f"the command line needs the package {error.name}; install Holdfast with the extra `cli`")
         return FAILURE
     return run()

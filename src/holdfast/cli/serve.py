@@ -54,7 +54,7 @@ def serve(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("holdfast"):
             raise
-        end(FAILURE, f"the server needs the package {error.name}; run: pip install 'holdfast[server]'")
+        end(FAILURE, f"the server needs the package {error.name}; install Holdfast with the extra `server`")
     made: dict[str, str] = {}
     if dev:
         settings, made = run.for_development(settings)

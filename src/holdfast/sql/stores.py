@@ -19,7 +19,7 @@ def store_at(address: str | os.PathLike[str], options: StoreOptions) -> MovableS
 
         return SqliteStore(parsed, options)
     if find_spec("asyncpg") is None:
-        raise InvalidArgument("PostgreSQL needs its driver: pip install 'holdfast[postgres]'")
+        raise InvalidArgument("PostgreSQL needs its driver; install Holdfast with the extra `postgres`")
     from holdfast.sql.postgresql import PostgresqlStore
 
     return PostgresqlStore(parsed, options)

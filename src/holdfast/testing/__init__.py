@@ -5,7 +5,7 @@
 - `FaultyStore` goes around any store and fails on demand.
 - `holdfast.testing.suite.StoreSuite` holds a store to the contract, and
   `holdfast.testing.machine.run_machine` does so with random histories.
-  Both need pytest and hypothesis (`pip install holdfast[testing]`).
+  Both need pytest and hypothesis (the extra `testing`).
 """
 
 from holdfast.memory import MemoryStore
