@@ -29,6 +29,9 @@ def printed(tmp_path: Path, width: int | None) -> list[str]:
     """The lines of a table on a terminal so wide; `None` is a pipe."""
     command = [sys.executable, "-c", _SCRIPT, json.dumps([COLUMNS, ROWS])]
     variables = environment(TERM="xterm")
+    # These count more than the terminal's own size, and pytest's workers have them.
+    for name in ("COLUMNS", "LINES"):
+        variables.pop(name, None)
     if width is None:
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.splitlines()
     reader, writer = pty.openpty()

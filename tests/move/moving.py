@@ -25,7 +25,8 @@ LEASE = timedelta(seconds=0.1)
 
 async def pursue(place: Place, goal: str, reached: Callable[[str], None]) -> None:
     """Call one method of a mover."""
-    async with place.mover(reached=reached, rows=ROWS, lease=LEASE) as mover:
+    # The server may not have noticed yet that the one before is dead, and keep its lease for it a moment longer.
+    async with place.mover(reached=reached, rows=ROWS, lease=LEASE, wait=10.0) as mover:
         await getattr(mover, goal)()
 
 
