@@ -66,9 +66,10 @@ async def test_the_log_stays_small_while_two_processes_write(tmp_path: Path, mon
     monkeypatch.setattr(writer, "_CHECKPOINT_BYTES", 64 * 1024)
     with ThreadPoolExecutor(1) as threads:
         loop = asyncio.get_running_loop()
-        other = loop.run_in_executor(threads, in_process, validate_much, path, tokens, 150)
         largest = batches = checkpoints = 0
         async with opened(path, deadline=20) as manager:
+            # Not earlier: while this one was opened, on a busy machine the other would come to its end.
+            other = loop.run_in_executor(threads, in_process, validate_much, path, tokens, 150)
             ours = writer_of(manager)
             before = log_of(path).stat().st_size
             while not other.done():
