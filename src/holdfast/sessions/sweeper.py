@@ -20,11 +20,11 @@ from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import END_REASONS, EndReason
 from holdfast.sessions.store import Store
 
-BATCH = 500
+BATCH = 250
 # What one pass spends on calling the hook again for what is left over. A hook that hangs must not hold up deletion.
 _LEFTOVER_SECONDS = 30.0
 # Between two full batches, so that other work gets its turn on the database.
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.01
 # An end this young is still being told by the process that made it.
 _TELL_AFTER = timedelta(seconds=10)
 
