@@ -52,18 +52,24 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     Only where a program died while it wrote, without a log, the next to open the file has to undo its half of a
     transaction first, as that program would have done.
     """
-    for mode in ("ro", "rw"):
-        connection = connect(path, mode)
-        try:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
-            connection.close()
-            code = getattr(error, "sqlite_errorname", "")
-            if mode == "rw" or code not in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY", "SQLITE_CANTOPEN"):
-                raise
-        else:
-            return connection
-    raise AssertionError  # pragma: no cover - the second attempt returns or raises
+    try:
+        return _that_answers(path, "ro")
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorname", "")
+        if code not in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY", "SQLITE_CANTOPEN"):
+            raise
+    return _that_answers(path, "rw")
+
+
+def _that_answers(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection that has been asked something: SQLite opens a file no earlier."""
+    connection = connect(path, mode)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def look_inside(connection: sqlite3.Connection) -> InsideFile:
