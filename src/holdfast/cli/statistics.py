@@ -11,7 +11,7 @@ from holdfast.cli.output import print_json, print_table, shown
 from holdfast.cli.stores import ask
 from holdfast.sessions.errors import InvalidArgument
 from holdfast.sessions.manager import SessionManager
-from holdfast.sessions.statistics import Statistical, Statistics
+from holdfast.sessions.statistics import MOST_HOURS, MOST_SHARES, Statistical, Statistics
 
 
 def register(group: typer.Typer) -> None:
@@ -20,8 +20,8 @@ def register(group: typer.Typer) -> None:
 
 
 def stats(
-    hours: Annotated[int, typer.Option(min=1, max=24 * 366, help="How many hours back.")] = 24,
-    top: Annotated[int, typer.Option(min=1, max=1000, help="How many users and devices.")] = 10,
+    hours: Annotated[int, typer.Option(min=1, max=MOST_HOURS, help="How many hours back.")] = 24,
+    top: Annotated[int, typer.Option(min=1, max=MOST_SHARES, help="How many users and devices.")] = 10,
     sqlite: Sqlite = None,
     postgres: Postgres = None,
     as_json: AsJson = False,
