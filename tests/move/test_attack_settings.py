@@ -15,7 +15,7 @@ from holdfast.move.state import MoveRefused
 from holdfast.sql import schema
 from tests.move.bench import Place
 from tests.move.crowd import crowd
-from tests.move.test_faults import more
+from tests.move.test_faults import there_and_back
 from tests.support.admin import Databases
 from tests.support.polling import eventually
 from tests.support.pooler import TransactionPooler
@@ -50,13 +50,7 @@ async def test_odd_defaults_move_there_and_back(place: Place) -> None:
     await place.fill(30)
     await give(place, ODD)
     async with crowd(place, processes=1, callers=3) as ledger, place.mover() as mover:
-        await mover.start()
-        await mover.cut_over()
-        await more(ledger)
-        await mover.roll_back()
-        await more(ledger)
-        await mover.cut_over()
-        assert (await mover.verify()).clean
+        await there_and_back(mover, ledger)
     await give(place, {"search_path": "public"})
     await ledger.check(place, "postgresql")
 

@@ -43,6 +43,17 @@ async def more(ledger: Ledger, count: int = 10) -> None:
     await eventually(lambda: ledger.acknowledged.total() > before + count, what="writes are acknowledged")
 
 
+async def there_and_back(mover: Mover, ledger: Ledger) -> None:
+    """Move, go back and move again beside writers that go on; in the end both stores are alike."""
+    await mover.start()
+    await mover.cut_over()
+    await more(ledger)
+    await mover.roll_back()
+    await more(ledger)
+    await mover.cut_over()
+    assert (await mover.verify()).clean
+
+
 async def insist(place: Place, goal: str) -> None:
     """Run movers until one comes to the end of what was asked."""
     for _ in range(40):
@@ -201,13 +212,7 @@ async def test_a_move_through_a_pooler(place: Place) -> None:
         crowd(place, processes=1, callers=2) as ledger,
         Mover(str(place.path), pooler.address, StoreOptions(pooled=True), lease=LEASE) as mover,
     ):
-        await mover.start()
-        await mover.cut_over()
-        await more(ledger)
-        await mover.roll_back()
-        await more(ledger)
-        await mover.cut_over()
-        assert (await mover.verify()).clean
+        await there_and_back(mover, ledger)
     await ledger.check(place, "postgresql")
 
 
