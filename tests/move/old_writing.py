@@ -22,6 +22,8 @@ from tests.legacy.old_application import OldSessionManager, local_now, text
 
 PAUSE = "0.01"
 """Seconds between two requests of an `OldProcess`."""
+LONGEST = 1 << 26
+"""Bytes of what it did in one line: each session that it made is in it, and each refusal in words."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -58,25 +60,30 @@ class OldProcess:
 
     def __init__(self) -> None:
         self._process: Process | None = None
-        self._stop = Path()
+        self._stop: Path | None = None
 
     async def write(self, path: Path, tokens: list[str], seed: int) -> None:
         """Let it write until `stopped`; returns when it does."""
         if self._process is None:
             line = [sys.executable, "-m", "tests.move.old_writing"]
-            self._process = await asyncio.create_subprocess_exec(*line, cwd=ROOT, stdin=PIPE, stdout=PIPE)
-        self._stop = path.with_name(f"{path.name}-stop")
+            self._process = await asyncio.create_subprocess_exec(
+                *line, cwd=ROOT, stdin=PIPE, stdout=PIPE, limit=LONGEST
+            )
+        stop = path.with_name(f"{path.name}-stop")
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([str(path), ",".join(tokens), str(seed), str(self._stop), PAUSE]).encode())
+        self._process.stdin.write(json.dumps([str(path), ",".join(tokens), str(seed), str(stop), PAUSE]).encode())
         self._process.stdin.write(b"\n")
+        self._stop = stop
         assert await self._process.stdout.readline() == b"ready\n"
 
     async def stopped(self) -> dict[str, Any]:
-        """Let it stop; what it did."""
+        """Let it stop; what it did. It answers once: whoever asks again, or too early, is not kept waiting."""
+        stop, self._stop = self._stop, None
+        assert stop is not None, "the old application does not write"
         assert self._process is not None
         assert self._process.stdout is not None
-        self._stop.touch()
+        stop.touch()
         said: dict[str, Any] = json.loads(await self._process.stdout.readline())
         return said
 
@@ -84,7 +91,8 @@ class OldProcess:
         """End it. Safe to repeat."""
         process, self._process = self._process, None
         if process is not None:
-            self._stop.touch()
+            if self._stop is not None:
+                self._stop.touch()
             # With an input, be it empty: else the pipe stays open.
             await process.communicate(b"")
 
