@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from holdfast import SessionManager, StoreOptions
+from holdfast import SessionManager, StoreOptions, StoreRefused
 from holdfast.move.planning import plan
 from holdfast.move.state import MoveRefused
 from holdfast.sql import schema
@@ -30,7 +30,6 @@ ODD = {
     "quote_all_identifiers": "on",
     "search_path": "nowhere",
     "row_security": "off",
-    "session_replication_role": "replica",
     "synchronous_commit": "off",
     "statement_timeout": "50",
     "lock_timeout": "20",
@@ -53,6 +52,21 @@ async def test_odd_defaults_move_there_and_back(place: Place) -> None:
         await there_and_back(mover, ledger)
     await give(place, {"search_path": "public"})
     await ledger.check(place, "postgresql")
+
+
+async def test_a_role_that_keeps_no_foreign_keys_is_refused(place: Place) -> None:
+    """Where an erased session would leave its tickets behind, which SQLite does not, neither store nor move opens."""
+    await place.fill(3)
+    await give(place, {"session_replication_role": "replica"})
+    with pytest.raises(StoreRefused, match="RESET session_replication_role"):
+        await SessionManager(place.address, sweep_interval=None).open()
+    with pytest.raises(StoreRefused, match="RESET session_replication_role"):
+        async with place.mover():
+            pass
+    await give(place, {"session_replication_role": "local"})
+    async with place.mover() as mover:
+        await mover.start()
+        await mover.cut_over()
 
 
 @pytest.mark.parametrize("pooled", [False, True])
