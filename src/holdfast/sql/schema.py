@@ -159,7 +159,7 @@ def sql_script(address: Address, options: StoreOptions | None = None, revision: 
 
 
 def refuse_unfit(connection: Connection, tables: Tables) -> None:
-    """Raise `StoreRefused` unless the tables are there, are Holdfast's and of this version, and keep their foreign keys.
+    """Raise `StoreRefused` unless the tables are there, are Holdfast's, of this version, and keep their foreign keys.
 
     Changes nothing.
     """
@@ -178,9 +178,9 @@ def _refuse_replica(connection: Connection) -> None:
     # Only a superuser may set it, also back: a connection cannot undo what its role or database was given.
     if connection.scalar(text("SELECT current_setting('session_replication_role')")) == "replica":
         raise StoreRefused(
-            "PostgreSQL keeps no foreign keys for this role: a session would be deleted without its tickets and without "
-            "what the application ties to it; take session_replication_role = replica back (ALTER ROLE or ALTER "
-            "DATABASE … RESET session_replication_role)"
+            "PostgreSQL keeps no foreign keys for this role: a session would be deleted without its tickets and "
+            "without what the application ties to it; take session_replication_role = replica back (ALTER ROLE or "
+            "ALTER DATABASE … RESET session_replication_role)"
         )
 
 
