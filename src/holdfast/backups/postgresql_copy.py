@@ -14,11 +14,11 @@ from uuid import UUID
 from holdfast.backups.archive import COUNTED, Tell, described, owner_only
 from holdfast.backups.inside import Inside
 from holdfast.backups.manifest import DataFile
-from holdfast.sessions.errors import HoldfastError, StoreRefused
+from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.connections import connect_arguments, for_this_transaction, promised
-from holdfast.sql.failures import Kind, kind_of, to_raise
+from holdfast.sql.failures import explained
 from holdfast.sql.tables import VERSION_TABLE
 
 _GOODBYE_SECONDS: Final = 2.0
@@ -51,7 +51,7 @@ async def transaction(
     connect = arguments.pop("async_creator_fn")
     for name in ("prepared_statement_cache_size", "prepared_statement_name_func"):
         arguments.pop(name, None)
-    try:
+    with explained(f"PostgreSQL at {address}"):
         connection = await connect(**arguments)
         try:
             isolation = "repeatable_read" if reading else "read_committed"
@@ -63,12 +63,6 @@ async def transaction(
                 await connection.close(timeout=_GOODBYE_SECONDS)
             except (TimeoutError, OSError):
                 connection.terminate()
-    except HoldfastError:
-        raise
-    except Exception as error:
-        if kind_of(error) is Kind.BUG:
-            raise
-        raise to_raise(error, f"PostgreSQL at {address}") from error
 
 
 async def look_inside(connection: Any, schema: str) -> InsideSchema:

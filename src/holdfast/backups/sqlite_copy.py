@@ -13,7 +13,7 @@ from uuid import UUID
 from holdfast.backups.archive import COUNTED, Tell, owner_only
 from holdfast.backups.inside import Inside
 from holdfast.sessions.errors import StoreRefused
-from holdfast.sql.failures import Kind, kind_of, to_raise
+from holdfast.sql.failures import to_raise
 from holdfast.sql.tables import VERSION_TABLE
 
 _BUSY_SECONDS: Final = 30.0
@@ -35,8 +35,6 @@ def named(where: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if kind_of(error) is Kind.BUG:
-            raise
         raise to_raise(error, where) from error
 
 

@@ -12,13 +12,13 @@ from holdfast.doctor.authority import alone, authority
 from holdfast.doctor.credentials import credentials, exposure
 from holdfast.doctor.finding import Diagnosis, Finding
 from holdfast.legacy.form import has_legacy_form
-from holdfast.sessions.errors import HoldfastError, StoreRefused, StoreUnavailable
+from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.store import StoreOptions, TwoStores
 from holdfast.settings import Settings
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress, parse_address
 from holdfast.sql.connections import connect_arguments
-from holdfast.sql.failures import to_raise
+from holdfast.sql.failures import explained
 from holdfast.sql.sqlite_file import refuse_strange
 
 _SECONDS = 10.0
@@ -111,11 +111,8 @@ async def _postgresql(address: PostgresqlAddress, settings: Settings, findings: 
         hide_parameters=True,
     )
     try:
-        found = await _asked(engine, options, findings)
-    except HoldfastError:
-        raise
-    except Exception as error:
-        raise to_raise(error, f"PostgreSQL at {address}") from error
+        with explained(f"PostgreSQL at {address}"):
+            found = await _asked(engine, options, findings)
     finally:
         await engine.dispose()
     findings.append(postgresql.pooler(found=found, configured=configured))

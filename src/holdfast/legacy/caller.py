@@ -17,7 +17,7 @@ from holdfast.sessions.policy import Policy
 from holdfast.sessions.store import Held, StoreOptions
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.authority import left
-from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
+from holdfast.sql.failures import Kind, NotDone, explained
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.presence import Noting, Presence
 from holdfast.sql.sqlite_file import refuse_strange
@@ -56,16 +56,15 @@ class LegacyCaller:
             observer=self.observer,
         )
         try:
-            if await self._in_thread(self._writer.connect) == "wal":
-                refuse_library(sqlite3.sqlite_version_info, strict=self._options.strict_sqlite)
-            await self._in_thread(self._writer.adopt)
-            if not self._options.follows and (await self.authority()).authority == "there":
-                raise left(moving=False)
-            await self.ping()
-        except BaseException as error:
+            with explained(self._where):
+                if await self._in_thread(self._writer.connect) == "wal":
+                    refuse_library(sqlite3.sqlite_version_info, strict=self._options.strict_sqlite)
+                await self._in_thread(self._writer.adopt)
+                if not self._options.follows and (await self.authority()).authority == "there":
+                    raise left(moving=False)
+                await self.ping()
+        except BaseException:
             await self.close()
-            if isinstance(error, Exception) and kind_of(error) is not Kind.BUG:
-                raise to_raise(error, self._where) from error
             raise
         self._presence = Presence(tables(None), follows=self._options.follows, where=self._where, do=self._note)
         self._presence.start()

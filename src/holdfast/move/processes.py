@@ -13,11 +13,10 @@ from sqlalchemy.pool import NullPool
 
 from holdfast.move.addresses import addresses
 from holdfast.move.status import StoreName
-from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.connections import connect_arguments
-from holdfast.sql.failures import Kind, kind_of, to_raise
+from holdfast.sql.failures import explained
 from holdfast.sql.presence import recent
 from holdfast.sql.sqlite_file import reading_engine
 from holdfast.sql.tables import Tables, tables
@@ -75,15 +74,9 @@ async def processes_seen(
     """
     left, entered = addresses(sqlite, postgresql)
     options = options or StoreOptions()
-    try:
+    with explained("a store of the move"):
         in_file = await asyncio.to_thread(_in_file, left.path)
         in_database = await _in_database(entered, options)
-    except HoldfastError:
-        raise
-    except Exception as error:
-        if kind_of(error) is Kind.BUG:
-            raise
-        raise to_raise(error, "a store of the move") from error
     found: dict[tuple[str, int], ProcessSeen] = {}
     notes: tuple[tuple[StoreName, list[Any]], ...] = (("sqlite", in_file), ("postgresql", in_database))
     for store, rows in notes:

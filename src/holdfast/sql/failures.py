@@ -7,6 +7,7 @@ a lost connection or a time-out after sending says nothing, and then it depends 
 import random
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
@@ -207,6 +208,19 @@ def to_raise(error: BaseException, where: str) -> BaseException:
             return StoreUnavailable(f"{where} did not take the write: {_advice(error)}")
         case _:
             return StoreUnavailable(f"{where} is not available: {_advice(error)}")
+
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Let the driver's failures come out as what `to_raise` says of them, and all others as they are."""
+    try:
+        yield
+    except HoldfastError:
+        raise
+    except Exception as error:
+        if kind_of(error) is Kind.BUG:
+            raise
+        raise to_raise(error, where) from error
 
 
 def _kind_of_sqlstate(state: str) -> Kind:

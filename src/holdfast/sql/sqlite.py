@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.sessions.clock import Clock
-from holdfast.sessions.errors import HoldfastError, StoreUnavailable
+from holdfast.sessions.errors import StoreUnavailable
 from holdfast.sessions.observer import Load
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import NewRecord, Record
@@ -27,7 +27,7 @@ from holdfast.sessions.store import Channel, Hint, Key, StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress
 from holdfast.sql.calls import Answer, Calls, Reading, Writing
-from holdfast.sql.failures import Kind, NotDone, kind_of, to_raise
+from holdfast.sql.failures import Kind, NotDone, explained
 from holdfast.sql.joiner import Batch, Joiner
 from holdfast.sql.polling import poll
 from holdfast.sql.presence import Noting
@@ -89,16 +89,15 @@ class SqliteStore(SqlStore):
             for connections, kind in ((_READERS, "read"), (_LOOKS, "look"))
         )
         try:
-            await self._in_thread(self._writer.open)
-            await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
-            await self._refuse_left()
-            await self.look_for_clear_tokens()
-            if not self._follows:
-                await self.ping()
-        except BaseException as error:
+            with explained(self._where):
+                await self._in_thread(self._writer.open)
+                await self._calls.read(lambda connection: schema.refuse_unfit(connection, self._tables))
+                await self._refuse_left()
+                await self.look_for_clear_tokens()
+                if not self._follows:
+                    await self.ping()
+        except BaseException:
             await self.close()
-            if isinstance(error, Exception) and not isinstance(error, HoldfastError) and kind_of(error) is not Kind.BUG:
-                raise to_raise(error, self._where) from error
             raise
         self._be_present(self._where)
 

@@ -10,11 +10,10 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress
 from holdfast.sql.connections import connect_arguments, for_this_transaction, promised
-from holdfast.sql.failures import Kind, kind_of, to_raise
+from holdfast.sql.failures import Kind, explained, kind_of
 from holdfast.sql.sqlite_file import engine, reading_engine
 
 Answer = TypeVar("Answer")
@@ -51,20 +50,13 @@ async def run(
 
     On SQLite it must not write unless it is `changing`; it may be done again, where another server had its turn.
     """
-    try:
+    with explained(f"{'SQLite file' if isinstance(address, SqliteAddress) else 'PostgreSQL at'} {address}"):
         if isinstance(address, SqliteAddress):
             return await asyncio.to_thread(_change_sqlite if changing else _look_into_sqlite, address.path, work)
         if not changing:
             return await _on_postgresql(address, options, work)
         # In a thread, with a loop of its own: it has to wait for other threads' turn at Alembic.
         return await asyncio.to_thread(lambda: asyncio.run(_on_postgresql(address, options, work)))
-    except HoldfastError:
-        raise
-    except Exception as error:
-        if kind_of(error) is Kind.BUG:
-            raise
-        where = f"{'SQLite file' if isinstance(address, SqliteAddress) else 'PostgreSQL at'} {address}"
-        raise to_raise(error, where) from error
 
 
 def _look_into_sqlite(path: Path, work: Callable[[Connection], Answer]) -> Answer:
