@@ -23,8 +23,9 @@ from holdfast.sql.tables import VERSION_TABLE
 from holdfast.sql.transactions import within_transaction
 
 _KEY: Final = "hashtextextended('holdfast import of ' || $1, 0)"
-# Everybody else waits behind us for as long as we wait for the lock.
-_LOCK: Final = "SET LOCAL lock_timeout = '1s'"
+# Everybody else waits behind us for as long as we wait for the lock. But it is longer than PostgreSQL's own
+# `deadlock_timeout`, a second, after which an autovacuum makes way for whoever waits for it.
+_LOCK: Final = "SET LOCAL lock_timeout = '2s'"
 _ATTEMPTS: Final = 10
 _PAUSE_SECONDS: Final = 2.0
 
