@@ -1,5 +1,6 @@
 """What only the SQLite store does: readers that cannot write, one thread that does, and a quiet start and end."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from holdfast import SessionManager, StoreOptions, StoreRefused, StoreUnavailable
 from holdfast.sql.sqlite import SqliteStore
+from holdfast.sql.sqlite_file import size_of
 
 
 def store_of(manager: SessionManager) -> SqliteStore:
@@ -21,6 +23,23 @@ def store_of(manager: SessionManager) -> SqliteStore:
 def names_in(folder: Path) -> list[str]:
     """The files of a folder."""
     return sorted(each.name for each in folder.iterdir())
+
+
+def test_a_log_that_goes_meanwhile_has_no_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may be the last to close the file while its size is asked: that is no failure."""
+    path, log = tmp_path / "sessions.db", tmp_path / "sessions.db-wal"
+    for each in (path, log):
+        each.write_bytes(b"1234")
+    assert size_of(path) == 8
+    stat = Path.stat
+
+    def late(self: Path) -> os.stat_result:
+        if self == log:
+            log.unlink()
+        return stat(self)
+
+    monkeypatch.setattr(Path, "stat", late)
+    assert size_of(path) == 4
 
 
 async def test_readers_cannot_write(tmp_path: Path) -> None:

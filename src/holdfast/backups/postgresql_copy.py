@@ -5,31 +5,16 @@ Everything happens in one transaction, so that it works behind a transaction poo
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from holdfast.backups.archive import COUNTED, Tell, described, owner_only
 from holdfast.backups.inside import Inside
 from holdfast.backups.manifest import DataFile
 from holdfast.sessions.errors import StoreRefused
-from holdfast.sessions.store import StoreOptions
-from holdfast.sql.address import PostgresqlAddress
-from holdfast.sql.connections import connect_arguments, for_this_transaction, promised
-from holdfast.sql.failures import explained
-from holdfast.sql.tables import VERSION_TABLE
-
-_GOODBYE_SECONDS: Final = 2.0
-# Whatever the server's or the role's defaults are, the text of a value is the same.
-_SPELLING: Final = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "iso_8601",
-    "bytea_output": "hex",
-    "client_min_messages": "warning",
-}
+from holdfast.sql.tables import VERSION_TABLE, qualified
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +25,6 @@ class InsideSchema(Inside):
     """Bytes of Holdfast's tables."""
     columns: dict[str, list[str]]
     """Of each of them."""
-
-
-@asynccontextmanager
-async def transaction(
-    address: PostgresqlAddress, options: StoreOptions, *, reading: bool = False
-) -> AsyncIterator[Any]:
-    """A connection in a transaction; reading, it has one snapshot and can change nothing."""
-    arguments = connect_arguments(address, pooled=options.pooled or address.pooled)
-    connect = arguments.pop("async_creator_fn")
-    for name in ("prepared_statement_cache_size", "prepared_statement_name_func"):
-        arguments.pop(name, None)
-    with explained(f"PostgreSQL at {address}"):
-        connection = await connect(**arguments)
-        try:
-            isolation = "repeatable_read" if reading else "read_committed"
-            async with connection.transaction(isolation=isolation, readonly=reading):
-                await connection.execute(for_this_transaction(promised(None) | _SPELLING))
-                yield connection
-        finally:
-            try:
-                await connection.close(timeout=_GOODBYE_SECONDS)
-            except (TimeoutError, OSError):
-                connection.terminate()
 
 
 async def look_inside(connection: Any, schema: str) -> InsideSchema:
@@ -94,11 +56,6 @@ async def look_inside(connection: Any, schema: str) -> InsideSchema:
     now = await connection.fetchval("SELECT clock_timestamp()")
     store_id = None if store_id is None else UUID(str(store_id))
     return InsideSchema(revision, store_id, authority, now, size, columns)
-
-
-def qualified(schema: str, table: str) -> str:
-    """A table's name for SQL. Schemas are plain names."""
-    return f'"{schema}"."{table}"'
 
 
 async def copy_out(connection: Any, schema: str, table: str, columns: list[str], target: Path, tell: Tell) -> DataFile:

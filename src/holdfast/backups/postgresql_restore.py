@@ -7,7 +7,7 @@ from typing import Any, Final
 from holdfast.backups.archive import COUNTED, Backup, Tell
 from holdfast.backups.inside import Inside
 from holdfast.backups.merging import RESTORED, RESTORED_NOTES, Merged, MergeStatements
-from holdfast.backups.postgresql_copy import copy_in, look_inside, qualified, transaction
+from holdfast.backups.postgresql_copy import copy_in, look_inside
 from holdfast.backups.restoring import Restored, Wishes, is_known
 from holdfast.backups.take import take
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
@@ -16,7 +16,8 @@ from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.connections import for_this_transaction
 from holdfast.sql.listener import EVERYTHING, channel_of
-from holdfast.sql.tables import tables
+from holdfast.sql.tables import qualified, tables
+from holdfast.sql.transactions import driver_transaction
 
 DATA: Final = "sessions.copy"
 NOTES: Final = "holdfast_imported.copy"
@@ -43,7 +44,7 @@ async def restore(
 
 async def _present(address: PostgresqlAddress, options: StoreOptions) -> tuple[Inside, int]:
     """What is there, and how many sessions."""
-    async with transaction(address, options, reading=True) as connection:
+    async with driver_transaction(address, options, reading=True) as connection:
         inside = await look_inside(connection, options.schema)
         if inside.revision is None:
             return inside, 0
@@ -71,7 +72,7 @@ async def _merge(
     notes = backup.manifest.files.get(NOTES)
     statements = MergeStatements(own, file.columns, () if notes is None else notes.columns)
     place = qualified(options.schema, "sessions")
-    async with transaction(address, options) as connection:
+    async with driver_transaction(address, options) as connection:
         await connection.execute(f"CREATE TEMPORARY TABLE {RESTORED} (LIKE {place} INCLUDING DEFAULTS) ON COMMIT DROP")
         tell(COUNTED, file.rows["sessions"])
         rows = await copy_in(connection, RESTORED, file.columns, backup.path / DATA, tell)

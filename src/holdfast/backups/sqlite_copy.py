@@ -1,6 +1,5 @@
 """A copy of a SQLite file while others write to it: in one step, because small steps begin anew at every commit."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,10 +12,9 @@ from uuid import UUID
 from holdfast.backups.archive import COUNTED, Tell, owner_only
 from holdfast.backups.inside import Inside
 from holdfast.sessions.errors import StoreRefused
-from holdfast.sql.failures import to_raise
+from holdfast.sql.sqlite_file import connect
 from holdfast.sql.tables import VERSION_TABLE
 
-_BUSY_SECONDS: Final = 30.0
 # Steps of SQLite's own, of which it does some tens of millions a second, between two looks at how far a copy is.
 _STEPS: Final = 50_000
 
@@ -27,47 +25,6 @@ class InsideFile(Inside):
 
     tables: tuple[str, ...]
     """The names of all its tables."""
-
-
-@contextmanager
-def named(where: str) -> Iterator[None]:
-    """Say in our own words what SQLite's errors mean."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise to_raise(error, where) from error
-
-
-def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A plain connection: `mode` is `ro`, `rw`, or `ro&immutable=1` for a file that nobody changes."""
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-
-
-def open_to_read(path: Path) -> sqlite3.Connection:
-    """A connection to a file that others use, which reads and changes nothing.
-
-    Only where a program died while it wrote, without a log, the next to open the file has to undo its half of a
-    transaction first, as that program would have done.
-    """
-    try:
-        return _that_answers(path, "ro")
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorname", "")
-        if code not in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY", "SQLITE_CANTOPEN"):
-            raise
-    return _that_answers(path, "rw")
-
-
-def _that_answers(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection that has been asked something: SQLite opens a file no earlier."""
-    connection = connect(path, mode)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def look_inside(connection: sqlite3.Connection) -> InsideFile:
@@ -83,12 +40,6 @@ def look_inside(connection: sqlite3.Connection) -> InsideFile:
         authority = None if row is None else row[0]
         store_id = None if row is None or row[1] is None else UUID(row[1])
     return InsideFile(revision, store_id, authority, datetime.fromisoformat(now).replace(tzinfo=UTC), tables)
-
-
-def size_of(path: Path) -> int:
-    """Bytes that a copy may take."""
-    names = (path, path.with_name(f"{path.name}-wal"))
-    return sum(each.stat().st_size for each in names if os.path.lexists(each))
 
 
 def copy(source: sqlite3.Connection, inside: Inside, target: Path, tell: Tell) -> dict[str, int]:

@@ -15,11 +15,10 @@ from uuid import uuid4
 from holdfast.backups.archive import Backup, Tell, hashed, owner_only, sync
 from holdfast.backups.merging import Merged, MergeStatements
 from holdfast.backups.restoring import Restored, Wishes
-from holdfast.backups.sqlite_copy import connect
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress
-from holdfast.sql.sqlite_file import make_directory
+from holdfast.sql.sqlite_file import connect, make_directory
 from holdfast.sql.tables import tables
 from holdfast.sql.turns import give_to_owner_of, open_lock, take_turn
 

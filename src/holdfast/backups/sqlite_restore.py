@@ -16,16 +16,16 @@ from holdfast.backups.inside import Inside
 from holdfast.backups.merging import RESTORED, Merged, MergeStatements
 from holdfast.backups.restoring import Restored, Wishes, is_known
 from holdfast.backups.room import room_for
-from holdfast.backups.sqlite_copy import connect, look_inside, named, open_to_read, refuse_damaged
+from holdfast.backups.sqlite_copy import look_inside, refuse_damaged
 from holdfast.backups.sqlite_replace import DATA, clear_leftovers, copied, folder_beside, replace, turn
 from holdfast.backups.take import take
 from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import SqliteAddress
-from holdfast.sql.failures import Kind, kind_of
+from holdfast.sql.failures import Kind, explained, kind_of
 from holdfast.sql.revisions import is_newest
-from holdfast.sql.sqlite_file import refuse_strange
+from holdfast.sql.sqlite_file import connect, open_to_read, refuse_strange
 from holdfast.sql.tables import tables
 
 
@@ -35,7 +35,7 @@ async def restore(
     """Put a verified backup of a SQLite store back. See `restore.restore`."""
     path, where = address.path, f"SQLite file {address.path}"
     await asyncio.to_thread(clear_leftovers, path)
-    with named(where), room_for(2 * backup.manifest.files[DATA].size, path.parent):
+    with explained(where, sqlite3.Error), room_for(2 * backup.manifest.files[DATA].size, path.parent):
         found = await asyncio.to_thread(_present, path)
         if found is None:
             return await replace(path, backup, wishes, tell)

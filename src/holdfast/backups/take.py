@@ -1,7 +1,6 @@
 """Take a backup of a store that is being written to."""
 
 import asyncio
-from contextlib import closing
 from pathlib import Path
 
 from holdfast.backups import postgresql_copy, sqlite_copy
@@ -19,7 +18,9 @@ from holdfast.backups.manifest import DataFile, Kind, Manifest
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress
-from holdfast.sql.sqlite_file import refuse_strange
+from holdfast.sql.sqlite_file import reading, refuse_strange, size_of
+from holdfast.sql.tables import qualified
+from holdfast.sql.transactions import driver_transaction
 
 
 async def take(
@@ -38,15 +39,12 @@ async def take(
 
 def _take_sqlite(path: Path, directory: Path, tell: Tell) -> Backup:
     refuse_strange(path)
-    with (
-        sqlite_copy.named(f"the backup of SQLite file {path} into {directory}"),
-        closing(sqlite_copy.open_to_read(path)) as source,
-    ):
+    with reading(path, f"the backup of SQLite file {path} into {directory}") as source:
         inside = sqlite_copy.look_inside(source)
         if not inside.tables:
             raise StoreRefused(f"SQLite file {path} has no tables: there is nothing to back up")
         kind: Kind = "legacy" if inside.revision is None else "sqlite"
-        with new_archive(directory, kind, inside.now, sqlite_copy.size_of(path)) as folder:
+        with new_archive(directory, kind, inside.now, size_of(path)) as folder:
             tell("begun", 0)
             target = folder / "sessions.db"
             rows = sqlite_copy.copy(source, inside, target, tell)
@@ -55,7 +53,7 @@ def _take_sqlite(path: Path, directory: Path, tell: Tell) -> Backup:
 
 
 async def _take_postgresql(address: PostgresqlAddress, options: StoreOptions, directory: Path, tell: Tell) -> Backup:
-    async with postgresql_copy.transaction(address, options, reading=True) as connection:
+    async with driver_transaction(address, options, reading=True) as connection:
         inside = await postgresql_copy.look_inside(connection, options.schema)
         if inside.revision is None:
             raise StoreRefused(
@@ -81,8 +79,8 @@ async def take_table(
 
     No restore puts it back: it is for the application's own tools, and holds tokens in clear. Otherwise as `take`.
     """
-    async with postgresql_copy.transaction(address, options, reading=True) as connection:
-        place = postgresql_copy.qualified(options.schema, table)
+    async with driver_transaction(address, options, reading=True) as connection:
+        place = qualified(options.schema, table)
         columns = [
             name
             for (name,) in await connection.fetch(

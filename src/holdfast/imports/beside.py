@@ -13,7 +13,6 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from holdfast.backups.archive import Tell
-from holdfast.backups.postgresql_copy import qualified
 from holdfast.imports.carrying import carried, judge
 from holdfast.imports.report import Report
 from holdfast.imports.run import Wishes
@@ -26,7 +25,7 @@ from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.carried import Carried, take_in
 from holdfast.sql.statements import Statements
-from holdfast.sql.tables import tables
+from holdfast.sql.tables import qualified, tables
 from holdfast.sql.transactions import within_transaction
 
 _MARK: Final = "An import of Holdfast is under way, or was killed"

@@ -8,16 +8,14 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, text
 
-from holdfast.backups import postgresql_copy
 from holdfast.backups.archive import Tell
-from holdfast.backups.postgresql_copy import qualified
 from holdfast.imports.sources import column_types, is_legacy
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress
-from holdfast.sql.tables import VERSION_TABLE
-from holdfast.sql.transactions import within_transaction
+from holdfast.sql.tables import VERSION_TABLE, qualified
+from holdfast.sql.transactions import driver_transaction, within_transaction
 
 ASIDE: Final = "holdfast_legacy_sessions"
 _LOCK: Final = "SET LOCAL lock_timeout = '5s'"
@@ -29,7 +27,7 @@ State = Literal["legacy", "aside", "none"]
 
 async def state_of(address: PostgresqlAddress, options: StoreOptions) -> tuple[State, dict[str, str]]:
     """Where the application's table is, and the types of its columns by name."""
-    async with postgresql_copy.transaction(address, options, reading=True) as connection:
+    async with driver_transaction(address, options, reading=True) as connection:
         types = await column_types(connection, qualified(options.schema, ASIDE))
         if types:
             return "aside", types

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from holdfast.backups import postgresql_copy, sqlite_copy
 from holdfast.legacy import statements
 from holdfast.legacy.form import COLUMNS, has_legacy_form
 from holdfast.legacy.reading import as_text
@@ -16,6 +15,10 @@ from holdfast.legacy.rows import NAMES, LegacyRow
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress
+from holdfast.sql.failures import explained
+from holdfast.sql.sqlite_file import reading
+from holdfast.sql.tables import qualified
+from holdfast.sql.transactions import driver_transaction
 
 CHUNK: Final = 500
 _TIMES: Final = ("created_at", "expires_at", "last_activity")
@@ -48,26 +51,20 @@ class SqliteSource:
 
     async def now(self) -> datetime:
         """See `Source`."""
-        with sqlite_copy.named(f"SQLite file {self._path}"), closing(sqlite3.connect(":memory:")) as connection:
+        with explained(f"SQLite file {self._path}"), closing(sqlite3.connect(":memory:")) as connection:
             text = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')").fetchone()[0]
         return datetime.fromisoformat(text)
 
     async def over(self) -> frozenset[bytes]:
         """See `Source`. None where Holdfast never served the file."""
-        with (
-            sqlite_copy.named(f"SQLite file {self._path}"),
-            closing(sqlite_copy.open_to_read(self._path)) as connection,
-        ):
+        with reading(self._path) as connection:
             if not statements.is_served(connection):
                 return frozenset()
             return frozenset(digest for (digest,) in connection.execute(statements.ALL_REFUSED))
 
     async def chunks(self) -> AsyncIterator[list[LegacyRow]]:
         """See `Source`."""
-        with (
-            sqlite_copy.named(f"SQLite file {self._path}"),
-            closing(sqlite_copy.open_to_read(self._path)) as connection,
-        ):
+        with reading(self._path) as connection:
             connection.text_factory = as_text
             cursor = connection.execute(f"SELECT {NAMES} FROM sessions")  # noqa: S608 - constant names
             while rows := await asyncio.to_thread(cursor.fetchmany, CHUNK):
@@ -80,11 +77,11 @@ class PostgresqlSource:
     def __init__(self, address: PostgresqlAddress, options: StoreOptions, table: str) -> None:
         """The table is named within the schema of the options."""
         self._address, self._options = address, options
-        self._table = postgresql_copy.qualified(options.schema, table)
+        self._table = qualified(options.schema, table)
 
     async def now(self) -> datetime:
         """See `Source`."""
-        async with postgresql_copy.transaction(self._address, self._options, reading=True) as connection:
+        async with driver_transaction(self._address, self._options, reading=True) as connection:
             now: datetime = await connection.fetchval("SELECT clock_timestamp()")
             return now
 
@@ -94,7 +91,7 @@ class PostgresqlSource:
 
     async def chunks(self) -> AsyncIterator[list[LegacyRow]]:
         """See `Source`."""
-        async with postgresql_copy.transaction(self._address, self._options, reading=True) as connection:
+        async with driver_transaction(self._address, self._options, reading=True) as connection:
             types = await column_types(connection, self._table)
             columns = ", ".join(read_column(name, types[name]) for name in LegacyRow._fields)
             chunk: list[LegacyRow] = []

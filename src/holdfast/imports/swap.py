@@ -10,8 +10,6 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from holdfast.backups import postgresql_copy
-from holdfast.backups.postgresql_copy import qualified
 from holdfast.imports.beside import Beside
 from holdfast.imports.in_place import put_aside
 from holdfast.imports.run import refuse
@@ -19,8 +17,8 @@ from holdfast.sessions.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql.address import PostgresqlAddress
 from holdfast.sql.failures import is_locked_out
-from holdfast.sql.tables import VERSION_TABLE
-from holdfast.sql.transactions import within_transaction
+from holdfast.sql.tables import VERSION_TABLE, qualified
+from holdfast.sql.transactions import driver_transaction, within_transaction
 
 _KEY: Final = "hashtextextended('holdfast import of ' || $1, 0)"
 # Everybody else waits behind us for as long as we wait for the lock. But it is longer than PostgreSQL's own
@@ -33,7 +31,7 @@ _PAUSE_SECONDS: Final = 2.0
 @asynccontextmanager
 async def alone(address: PostgresqlAddress, options: StoreOptions) -> AsyncIterator[None]:
     """Keep other imports of the schema out meanwhile. Raises `StoreUnavailable` while there is one."""
-    async with postgresql_copy.transaction(address, options) as connection:
+    async with driver_transaction(address, options) as connection:
         if not await connection.fetchval(f"SELECT pg_try_advisory_xact_lock({_KEY})", options.schema):
             raise StoreUnavailable(f"another import into schema {options.schema!r} is at work; try again after it")
         yield
@@ -41,7 +39,7 @@ async def alone(address: PostgresqlAddress, options: StoreOptions) -> AsyncItera
 
 async def refuse_unprivileged(address: PostgresqlAddress, options: StoreOptions) -> None:
     """Raise `StoreRefused`, saying what is missing, unless the role may do all that an import does."""
-    async with postgresql_copy.transaction(address, options, reading=True) as connection:
+    async with driver_transaction(address, options, reading=True) as connection:
         row = await connection.fetchrow(
             "SELECT current_user AS role, current_database() AS database, pg_has_role(relowner, 'USAGE') AS owns, "
             "has_schema_privilege(relnamespace, 'CREATE') AS may_make, "

@@ -1,11 +1,10 @@
 """What a move of a legacy file has settled once for all of its commands: it is noted in the file."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import cast, get_args
 
-from holdfast.backups import sqlite_copy
 from holdfast.legacy.rows import OnBadExpiry
+from holdfast.sql.sqlite_file import reading
 
 
 def settled_on_bad_expiry(path: Path) -> OnBadExpiry | None:
@@ -16,7 +15,7 @@ def settled_on_bad_expiry(path: Path) -> OnBadExpiry | None:
     """
     if not path.is_file():
         return None
-    with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
+    with reading(path) as driver:
         names = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'holdfast_move_legacy'"
         if driver.execute(names).fetchone()[0] == 0:
             return None

@@ -3,14 +3,12 @@
 import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.backups import sqlite_copy
 from holdfast.legacy import statements
 from holdfast.legacy.form import has_legacy_form
 from holdfast.legacy.judging import Class, Classes
@@ -20,6 +18,7 @@ from holdfast.legacy.rows import LegacyRow, OnBadExpiry
 from holdfast.legacy.usual_rows import UsualRows
 from holdfast.legacy.walking import rows_after, strange_rows
 from holdfast.move.clocks import WritersClock, is_to_come, objection, seconds_ahead, spelt
+from holdfast.sql.sqlite_file import reading
 from holdfast.sql.tables import instant
 
 MOST_LISTED: Final = 1000
@@ -89,7 +88,7 @@ def list_odd(
         return None
     found = LegacyRows()
     listed: dict[Class, list[OddRow]] = {"quarantined": [], "repaired": []}
-    with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
+    with reading(path) as driver:
         driver.text_factory = as_text
         now = driver.execute(statements.NOW).fetchone()[0]
         at, usual, reader = instant(now), UsualRows(zone), Reader(zone, on_bad_expiry)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from holdfast.backups import sqlite_copy
 from holdfast.legacy.form import has_legacy_form
 from holdfast.legacy.rows import OnBadExpiry
 from holdfast.legacy.zone import zone_named
@@ -28,6 +27,7 @@ from holdfast.sessions.errors import HoldfastError
 from holdfast.sessions.store import StoreOptions
 from holdfast.sql import schema
 from holdfast.sql.address import PostgresqlAddress, SqliteAddress
+from holdfast.sql.sqlite_file import size_of
 from holdfast.sql.sqlite_library import OLDEST_SQLITE
 
 _MOST_NAMED: Final = 5
@@ -134,7 +134,7 @@ async def _look_at_file(made: Plan, address: SqliteAddress, options: StoreOption
             made.refusals.append(Finding.of(MoveRefused(problem), "the SQLite file: "))
             return False
         made.sqlite |= {
-            "bytes": sqlite_copy.size_of(address.path),
+            "bytes": size_of(address.path),
             "journal_mode": await asyncio.to_thread(journal_mode, address.path),
         }
     except HoldfastError as error:
@@ -243,7 +243,7 @@ def _read_rows(
 
 def _look_for_room(made: Plan, path: Path, backups: Path) -> None:
     there = next((each for each in (backups, *backups.absolute().parents) if each.is_dir()), None)
-    needed = sqlite_copy.size_of(path) + _ROOM_BYTES
+    needed = size_of(path) + _ROOM_BYTES
     if there is not None and (free := shutil.disk_usage(there).free) < needed:
         made.refuse(
             f"there is no room for a backup in {backups}: about {needed:,} bytes are needed, {free:,} are free",

@@ -1,13 +1,12 @@
 """What a native SQLite file holds, before a move: every row read as the copy would read it. Nothing is changed."""
 
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from holdfast.backups import sqlite_copy
 from holdfast.move.rows import SHAPES, Row, Shape
 from holdfast.move.state import MoveRefused
+from holdfast.sql.sqlite_file import reading
 
 _ROWS: Final = 1000
 
@@ -19,7 +18,7 @@ def read_native(path: Path, tell: Callable[[int], None]) -> tuple[dict[str, int]
     rows were read. Raises `StoreUnavailable` for a file that cannot be read.
     """
     counts, damaged = dict.fromkeys(SHAPES, 0), []
-    with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
+    with reading(path) as driver:
         for table, shape in SHAPES.items():
             rows: list[Any] = []
             # In chunks: under a rollback journal a long read would keep writers waiting.
@@ -47,6 +46,6 @@ def _comes_back(shape: Shape, row: Row) -> bool:
 
 def journal_mode(path: Path) -> str:
     """Of the file: `wal`, `delete` or another."""
-    with sqlite_copy.named(f"SQLite file {path}"), closing(sqlite_copy.open_to_read(path)) as driver:
+    with reading(path) as driver:
         mode: str = driver.execute("PRAGMA journal_mode").fetchone()[0]
         return mode

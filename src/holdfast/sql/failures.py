@@ -211,13 +211,16 @@ def to_raise(error: BaseException, where: str) -> BaseException:
 
 
 @contextmanager
-def explained(where: str) -> Iterator[None]:
-    """Let the driver's failures come out as what `to_raise` says of them, and all others as they are."""
+def explained(where: str, only: type[Exception] = Exception) -> Iterator[None]:
+    """Let the driver's failures come out as what `to_raise` says of them, and all others as they are.
+
+    `only` is for work that may also fail at something else, as what tells of its progress does: at a closed pipe, say.
+    """
     try:
         yield
     except HoldfastError:
         raise
-    except Exception as error:
+    except only as error:
         if kind_of(error) is Kind.BUG:
             raise
         raise to_raise(error, where) from error

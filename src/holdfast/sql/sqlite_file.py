@@ -4,7 +4,8 @@ import logging
 import os
 import sqlite3
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,9 +13,12 @@ from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from holdfast.sessions.errors import StoreRefused
+from holdfast.sql.failures import explained
 
 BUSY_MILLISECONDS: Final = 500
 """How long a connection waits for another program to let go of a lock."""
+# Beside a store, in a command, there is more time.
+_BESIDE_SECONDS: Final = 30.0
 
 log = logging.getLogger("holdfast.sql")
 
@@ -116,3 +120,52 @@ def reading_engine(path: Path) -> Engine:
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
     )
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A plain connection: `mode` is `ro`, `rw`, or `ro&immutable=1` for a file that nobody changes."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=_BESIDE_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection to a file that others use, which reads and changes nothing.
+
+    Only where a program died while it wrote, without a log, the next to open the file has to undo its half of a
+    transaction first, as that program would have done.
+    """
+    try:
+        return _that_answers(path, "ro")
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorname", "")
+        if code not in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY", "SQLITE_CANTOPEN"):
+            raise
+    return _that_answers(path, "rw")
+
+
+def _that_answers(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection that has been asked something: SQLite opens a file no earlier."""
+    connection = connect(path, mode)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def reading(path: Path, where: str | None = None) -> Iterator[sqlite3.Connection]:
+    """As `open_to_read`; its failures are said in our own words, of `where` or else of the file."""
+    with explained(where or f"SQLite file {path}", sqlite3.Error), closing(open_to_read(path)) as connection:
+        yield connection
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file and its log."""
+    size = 0
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        # The log goes when the last of the others closes the file, maybe now.
+        with suppress(FileNotFoundError):
+            size += each.stat().st_size
+    return size

@@ -186,6 +186,11 @@ def checked_schema(schema: str) -> str:
     return schema
 
 
+def qualified(schema: str, table: str) -> str:
+    """A table's name for SQL. Schemas are plain names."""
+    return f'"{schema}"."{table}"'
+
+
 def _sessions(metadata: MetaData, schema: str | None) -> Table:
     table = Table(
         "sessions",

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -19,6 +20,15 @@ from holdfast.sql.sqlite_file import engine, reading_engine
 Answer = TypeVar("Answer")
 
 _SQLITE_LOCK_SECONDS: Final = 30.0
+_GOODBYE_SECONDS: Final = 2.0
+# Whatever the server's or the role's defaults are, the text of a value is the same.
+_SPELLING: Final = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "iso_8601",
+    "bytea_output": "hex",
+    "client_min_messages": "warning",
+}
 
 
 async def within_transaction(
@@ -118,3 +128,26 @@ async def _on_postgresql(
             return await connection.run_sync(work)
     finally:
         await made.dispose()
+
+
+@asynccontextmanager
+async def driver_transaction(
+    address: PostgresqlAddress, options: StoreOptions, *, reading: bool = False
+) -> AsyncIterator[Any]:
+    """The driver's own connection in a transaction; reading, it has one snapshot and can change nothing."""
+    arguments = connect_arguments(address, pooled=options.pooled or address.pooled)
+    connect = arguments.pop("async_creator_fn")
+    for name in ("prepared_statement_cache_size", "prepared_statement_name_func"):
+        arguments.pop(name, None)
+    with explained(f"PostgreSQL at {address}"):
+        connection = await connect(**arguments)
+        try:
+            isolation = "repeatable_read" if reading else "read_committed"
+            async with connection.transaction(isolation=isolation, readonly=reading):
+                await connection.execute(for_this_transaction(promised(None) | _SPELLING))
+                yield connection
+        finally:
+            try:
+                await connection.close(timeout=_GOODBYE_SECONDS)
+            except (TimeoutError, OSError):
+                connection.terminate()
