@@ -90,8 +90,10 @@ async def test_a_prober_that_hangs_is_not_ready() -> None:
         assert await server.reason() == "unavailable"
 
 
-async def test_a_ping_without_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that takes the ping and falls silent counts as one that does not answer."""
+async def test_a_ping_without_an_answer_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store that takes the ping and falls silent counts as one that does not answer, and the log says so."""
     monkeypatch.setattr(health, "PING_TIMEOUT", 0.001)
     server = Server()
     async with server.app.router.lifespan_context(server.app):
@@ -99,6 +101,7 @@ async def test_a_ping_without_an_answer_is_given_up(monkeypatch: pytest.MonkeyPa
         server.time.now += 5
         await server.readiness.look()
         assert await server.reason() == "unavailable"
+    assert "the store does not answer; trying every second: it was silent for 0.001 s" in caplog.messages
 
 
 async def test_a_server_starts_without_its_store() -> None:

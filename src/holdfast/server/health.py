@@ -120,7 +120,9 @@ class Readiness:
         except (StoreUnavailable, TimeoutError) as error:
             self._reason = "unavailable"
             if before != "unavailable":
-                log.warning("the store does not answer; trying every second: %s", error)
+                # A time-out of ours has no text.
+                why = str(error) or f"it was silent for {PING_TIMEOUT:g} s"
+                log.warning("the store does not answer; trying every second: %s", why)
         except Exception:
             self._reason = "unavailable"
             log.exception("the store could not be asked")
