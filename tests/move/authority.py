@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 
@@ -37,6 +38,13 @@ class Pair:
         """What the file says of itself."""
         with closing(sqlite3.connect(self.path, timeout=5)) as connection, connection:
             connection.execute("UPDATE holdfast_control SET authority = ?, epoch = epoch + 1", (authority,))
+
+    def end(self, id: str) -> None:
+        """End a session in the file, as a roll-back does for one that ended in the database."""
+        with closing(sqlite3.connect(self.path, timeout=5)) as connection, connection:
+            connection.execute(
+                "UPDATE sessions SET ended_at = created_at, end_reason = 'logout' WHERE id = ?", (UUID(id).hex,)
+            )
 
     async def postgresql(self, authority: str) -> None:
         """What the database says of itself, and its fence in the same transaction."""

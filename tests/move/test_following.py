@@ -10,7 +10,8 @@ import pytest
 
 from holdfast import AuthorityMoved, SessionManager, StoreRefused, StoreUnavailable, TwoStores
 from holdfast.move.following import FollowingStore
-from holdfast.sessions.store import StoreOptions
+from holdfast.sessions.session import Record
+from holdfast.sessions.store import Key, StoreOptions
 from tests.conftest import MigratedDatabases
 from tests.move.authority import Pair
 from tests.move.bench import Place
@@ -68,6 +69,35 @@ async def test_it_follows_back(pair: Pair) -> None:
         assert await manager.get_session(there.token) is None
         assert store.serving == "sqlite"
         assert await manager.validate_session((await manager.create_session("u1")).token)
+
+
+async def test_what_is_read_of_a_store_that_was_left_and_entered_meanwhile_is_read_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Following: an idle process reads in the last moment of a move there and back; what ended there is not live."""
+    await pair.postgresql("there")
+    async with following(pair) as (manager, store):
+        new = await manager.create_session("u1")
+        get, reads = store._switch.current.store.get, 0
+
+        async def late(key: Key) -> Record | None:
+            nonlocal reads
+            reads += 1
+            if reads > 1:
+                return await get(key)
+            await pair.give("postgresql")
+            found = await get(key)
+            # What the roll-back takes along.
+            pair.end(new.id)
+            await pair.give("sqlite")
+            return found
+
+        monkeypatch.setattr(store._switch.current.store, "get", late)
+        assert await manager.get_session(new.token) is None
+        again = reads
+        assert await manager.get_session(new.token) is None
+        # Once for each change, and not for each call after it.
+        assert reads == again + 1
 
 
 async def test_many_callers_move_at_once(pair: Pair) -> None:

@@ -1,8 +1,8 @@
 """Two stores as one: whichever holds the authority answers, and a move between them is followed within a call.
 
 A write that meets a store which does not accept it was not made (`AuthorityMoved`), so it is made again where the
-authority has gone. A read counts only if, after it, the store it was read from has not been left. Neither the manager
-nor a socket notices more than a short wait.
+authority has gone. A read counts only if, after it, the store it was read from has not been left since it was known
+to serve. Neither the manager nor a socket notices more than a short wait.
 """
 
 import asyncio
@@ -155,11 +155,16 @@ class FollowingStore:
         limit = asyncio.get_running_loop().time() + self._deadline
         while True:
             self._switch.refuse_conflict()
-            side = self._switch.current
+            side, epoch = self._switch.current, self._switch.current.epoch
             answer = await call(side.store)
             # Asked after the reading: what was read came before anything that another store took over.
-            if (await side.store.authority()).authority != "there":
-                return answer
+            held = await side.store.authority()
+            if held.authority != "there":
+                if held.epoch == epoch:
+                    return answer
+                # It may have been left before the reading, and entered again after it with what others wrote.
+                side.epoch = held.epoch
+                continue
             if asyncio.get_running_loop().time() > limit:
                 raise AuthorityMoved("another store holds the authority, and cannot be reached; nothing was read")
             await self._switch.found(side)

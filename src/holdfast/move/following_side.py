@@ -31,6 +31,8 @@ class Side:
         self.failure: HoldfastError | None = None
         self.refused = False
         """Whether it said when it was last asked that it must not be used as it was opened: its file is another."""
+        self.epoch: int | None = None
+        """The epoch at which it was last found to serve: while it stays that, nobody else has served meanwhile."""
         self._opening: asyncio.Task[None] | None = None
 
     def start_opening(self, policy: Policy, clock: Clock, admit: Admit) -> None:

@@ -95,7 +95,7 @@ class Switch:
         except BaseException:
             await self.close()
             raise
-        self.current = chosen
+        self._enter(chosen, held[self._sides.index(chosen)])
         self._follower = asyncio.create_task(self._follow(), name="holdfast-follower")
 
     async def close(self) -> None:
@@ -174,9 +174,13 @@ class Switch:
         here = await other.held() if there is None or there.authority == "there" else None
         # Before any move both accept writes, and neither takes the place of one that is away.
         if here is not None and here.authority == "here" and (there is not None or here.moved):
-            self.current = other
+            self._enter(other, here)
             moved, self.moved = self.moved, asyncio.Event()
             moved.set()
             log.info("the authority moved from %s to %s; this process follows", left.name, other.name)
         else:
             await asyncio.sleep(random.uniform(_PAUSE_SECONDS / 2, _PAUSE_SECONDS))  # noqa: S311 - jitter, no secret
+
+    def _enter(self, side: Side, held: Held | None) -> None:
+        """Let a store serve that has just said that it does."""
+        self.current, side.epoch = side, None if held is None else held.epoch
