@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from holdfast import SessionManager, StoreUnavailable
-from holdfast.move.state import LeaseHeld, MoveRefused
+from holdfast.move.state import LeaseHeld, MoveRefused, SqliteState
 from tests.move.bench import Place
 from tests.move.writing import following
 
@@ -89,3 +89,33 @@ async def test_who_wakes_up_after_the_switch_changes_nothing(place: Place, at: s
         await place.lapse()
         await mover.run()
         assert (await mover.verify()).clean
+
+
+async def test_a_look_that_takes_longer_than_a_move_back_and_there_finds_nothing_strange(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Move 3: another mover rolls back and cuts over between the looks at the two stores; the file is no old one."""
+    await place.fill(3)
+    async with place.mover() as mover:
+        await mover.start()
+        await mover.cut_over(timedelta(seconds=60))
+
+    async def back_and_there() -> None:
+        async with place.mover(wait=5.0) as other:
+            await other.roll_back(timedelta(seconds=60))
+            await other.cut_over(timedelta(seconds=60))
+
+    async with place.mover() as mover:
+        look, looks = mover._sqlite.look, 0
+
+        def late() -> SqliteState:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                asyncio.run(back_and_there())
+            return look()
+
+        monkeypatch.setattr(mover._sqlite, "look", late)
+        found = await mover.look()
+        assert (found.sqlite.authority, found.postgresql.phase) == ("there", "switched")
+        assert found.sqlite.flips == found.postgresql.settled

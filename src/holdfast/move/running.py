@@ -168,7 +168,7 @@ class Running:
             except MoveRefused:
                 # Another mover may have gone on between the two looks.
                 before, postgresql = postgresql, await self._postgresql.look()
-                if (before.move, before.phase) == (postgresql.move, postgresql.phase):
+                if before.is_where(postgresql):
                     raise
             else:
                 return look

@@ -93,6 +93,11 @@ class PostgresqlState:
     noted: int = 0
     """How many may wait at most."""
 
+    def is_where(self, other: "PostgresqlState") -> bool:
+        """Whether another look found the move at this very place; not when it went there and back in between."""
+        # Every change of hands towards PostgreSQL has settled a flip of its own.
+        return (self.move, self.phase, self.settled) == (other.move, other.phase, other.settled)
+
 
 _AUTHORITY: Final[dict[Phase | None, tuple[Authority, ...]]] = {
     None: ("here", "there"),
