@@ -133,7 +133,7 @@ async def test_a_directory_that_others_may_write_to_is_refused(place: Place) -> 
 
 async def test_there_has_to_be_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Issue 4: too little free space is found before anything is written."""
-    monkeypatch.setattr(room, "_SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(room, "SPARE_BYTES", 1 << 60)
     with pytest.raises(
         StoreUnavailable, match=r"no room .* bytes are needed.*free \d[\d,]* more, .*--directory or HOLD"
     ):

@@ -1,8 +1,10 @@
 """What a plan finds on the side of PostgreSQL: rights that are missing, and a server that takes no writes."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,3 +73,20 @@ async def test_a_plan_tells_a_standby(tmp_path: Path, broken_postgres: Callable[
                 await begin(Place(place.path, server.address()))
     finally:
         standby.remove()
+
+
+async def test_a_plan_finds_that_a_backup_has_no_room(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory need not be there: the free space of the nearest one above it counts."""
+    directory = tmp_path / "not" / "there"
+
+    def full(there: Path) -> SimpleNamespace:
+        assert there == tmp_path
+        return SimpleNamespace(free=4096)
+
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    made = await plan(place.path, place.address, StoreOptions(), backups=directory)
+    [refusal] = made.refusals
+    assert refusal.what.startswith(f"there is no room for a backup in {directory}: about ")
+    assert refusal.what.endswith("bytes are needed, 4,096 are free")

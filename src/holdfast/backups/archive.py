@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -45,14 +44,6 @@ class Backup:
 
     path: Path
     manifest: Manifest
-
-
-def product_version() -> str:
-    """The version of this program, for the manifest."""
-    try:
-        return version("holdfast")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _prepare(directory: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from holdfast.sessions.errors import StoreUnavailable
 
-_SPARE_BYTES: Final = 16 * 1024 * 1024
+SPARE_BYTES: Final = 16 * 1024 * 1024
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # The second is what SQLite says of a quota.
 _SQLITE_FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
@@ -23,8 +23,8 @@ def room_for(needed: int, directory: Path, otherwise: str = "") -> Iterator[None
     Raises `StoreUnavailable` when they have no room in it, at once or as soon as that shows, and when it cannot be
     written to: with how much is needed, and what to do `otherwise` than to make room.
     """
-    needed += _SPARE_BYTES
-    free = shutil.disk_usage(existing(directory)).free
+    needed += SPARE_BYTES
+    free = free_in(directory)
     if free < needed:
         raise StoreUnavailable(
             f"there is no room in {directory}: about {needed:,} bytes are needed, {free:,} are free; "
@@ -48,6 +48,7 @@ def _is_full(error: OSError | sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) in _SQLITE_FULL
 
 
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+def free_in(directory: Path) -> int:
+    """The free bytes where a directory is, or will be: the nearest above it that is there says so."""
+    there = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
+    return shutil.disk_usage(there).free

@@ -4,15 +4,7 @@ import asyncio
 from pathlib import Path
 
 from holdfast.backups import postgresql_copy, sqlite_copy
-from holdfast.backups.archive import (
-    Backup,
-    Tell,
-    described,
-    new_archive,
-    product_version,
-    publish,
-    tell_nobody,
-)
+from holdfast.backups.archive import Backup, Tell, described, new_archive, publish, tell_nobody
 from holdfast.backups.inside import Inside
 from holdfast.backups.manifest import DataFile, Kind, Manifest
 from holdfast.sessions.errors import StoreRefused
@@ -21,6 +13,7 @@ from holdfast.sql.address import PostgresqlAddress, SqliteAddress
 from holdfast.sql.sqlite_file import reading, refuse_strange, size_of
 from holdfast.sql.tables import qualified
 from holdfast.sql.transactions import driver_transaction
+from holdfast.version import package_version
 
 
 async def take(
@@ -103,7 +96,7 @@ async def take_table(
 
 def _manifest(kind: Kind, inside: Inside, files: dict[str, DataFile], source: str | None = None) -> Manifest:
     return Manifest(
-        holdfast=product_version(),
+        holdfast=package_version(),
         kind=kind,
         revision=inside.revision,
         store_id=inside.store_id,

@@ -7,8 +7,8 @@ import typer
 
 from holdfast.cli import backups, bench, db, demo, doctor, import_, move, serve, sessions
 from holdfast.cli.exits import FAILURE, OK, REFUSED, CommandEnded, complain
-from holdfast.server.version import package_version
 from holdfast.sessions.errors import HoldfastError
+from holdfast.version import package_version
 
 # What a server has to say of its surroundings at each start, `holdfast doctor` says when it is asked.
 _QUIET: Final = ("bench", "db", "doctor", "move", "sessions")

@@ -1,7 +1,6 @@
 """What a move would do, and what stands in its way: for an operator who has not begun it. Changes nothing."""
 
 import asyncio
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from holdfast.backups.room import SPARE_BYTES, free_in
 from holdfast.legacy.form import has_legacy_form
 from holdfast.legacy.rows import OnBadExpiry
 from holdfast.legacy.zone import zone_named
@@ -33,7 +33,6 @@ from holdfast.sql.sqlite_library import OLDEST_SQLITE
 _MOST_NAMED: Final = 5
 # What copying and comparing a row takes against reading and understanding it, as `plan` does: measured, and rough.
 _TIMES: Final = 4
-_ROOM_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +241,8 @@ def _read_rows(
 
 
 def _look_for_room(made: Plan, path: Path, backups: Path) -> None:
-    there = next((each for each in (backups, *backups.absolute().parents) if each.is_dir()), None)
-    needed = size_of(path) + _ROOM_BYTES
-    if there is not None and (free := shutil.disk_usage(there).free) < needed:
+    needed, free = size_of(path) + SPARE_BYTES, free_in(backups)
+    if free < needed:
         made.refuse(
             f"there is no room for a backup in {backups}: about {needed:,} bytes are needed, {free:,} are free",
             "make room, or name another directory with HOLDFAST_BACKUP_DIRECTORY",

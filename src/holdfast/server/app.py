@@ -21,13 +21,13 @@ from holdfast.server.health import Readiness, alive
 from holdfast.server.lag import LoopLag
 from holdfast.server.metrics import Metrics
 from holdfast.server.moving import MoveWatch
-from holdfast.server.version import package_version
 from holdfast.sessions.errors import InvalidArgument, StoreUnavailable
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.store import TwoStores
 from holdfast.settings import Settings
 from holdfast.sockets.guard import SocketGuard
 from holdfast.sockets.guard_options import GuardOptions
+from holdfast.version import package_version
 from holdfast.web.cookies import DEFAULT_NAME, DEVELOPMENT_NAME, CookieOptions
 from holdfast.web.limits import BodyLimit
 from holdfast.web.origins import Origins

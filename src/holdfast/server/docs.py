@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from holdfast.server.version import package_version
+from holdfast.version import package_version
 
 # The addresses are relative, so that the page works under any prefix.
 _PAGE: Final = """\

@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.server.moving import MoveCollector, MoveWatch
-from holdfast.server.version import package_version
 from holdfast.sessions.manager import SessionManager
 from holdfast.telemetry.active_sessions import ActiveSessions
 from holdfast.telemetry.several import Several
 from holdfast.telemetry.spans import spans
 from holdfast.telemetry.store_metrics import ManagerCollector, StoreMetrics
+from holdfast.version import package_version
 from holdfast.web.closing import CODES
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
