@@ -204,6 +204,26 @@ async def test_a_lost_answer_is_found_out(place: Place) -> None:
     await ledger.check(place, "sqlite")
 
 
+async def test_a_decision_goes_on_when_the_answer_to_its_first_step_is_lost(place: Place) -> None:
+    """Move 7: a mover whose own step has closed the store does not take that for another one's, and opens it again."""
+    await place.fill(3)
+    async with FaultProxy(place.address) as proxy:
+        lost = {"cut", "fence"}
+
+        def lose(step: str) -> None:
+            if step in lost:
+                lost.remove(step)
+                proxy.drop_answer_to(b"COMMIT")
+
+        async with Place(place.path, proxy.address(place.address)).mover(reached=lose) as mover:
+            await mover.start()
+            await mover.cut_over(timedelta(seconds=10))
+            await mover.roll_back(timedelta(seconds=10))
+            assert not lost
+            look = await mover.look()
+            assert (look.sqlite.authority, look.postgresql.phase) == ("here", "following")
+
+
 async def test_a_move_through_a_pooler(place: Place) -> None:
     """Move 44: a mover and processes behind a pooler in transaction mode move and follow as without one."""
     await place.fill(30)

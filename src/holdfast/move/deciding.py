@@ -58,7 +58,8 @@ class Deciding(Comparing):
             await step.wait_for_vacuum()
 
     async def _begin_cut(self, token: int, budget: timedelta) -> None:
-        async with self._postgresql.step("cut", token, "following") as step:
+        # Or begun already, by an attempt of this mover whose answer was lost; likewise the fence.
+        async with self._postgresql.step("cut", token, "following", "cutting") as step:
             await step.keep_vacuum_off()
             await step.cut(budget)
 
@@ -141,7 +142,7 @@ class Deciding(Comparing):
             await self.run()
 
     async def _fence(self, token: int, budget: timedelta) -> None:
-        async with self._postgresql.step("fence", token, "switched") as step:
+        async with self._postgresql.step("fence", token, "switched", "returning") as step:
             await step.keep_vacuum_off()
             self._closed = asyncio.get_running_loop().time()
             await step.fence(budget)
