@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import re
 from typing import Any, Final, NamedTuple
 
 LOOPBACK: Final = "127.0.0.1"
 TIMEOUT_SECONDS: Final = 20.0
 """Far beyond the server's own deadline: an answer that takes longer is none."""
+_LENGTH: Final = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
@@ -27,10 +29,15 @@ async def ask(port: int, method: str, path: str, bearer: str | None = None, body
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
         try:
             writer.write("\r\n".join([*lines, "", ""]).encode() + content)
-            head, _, rest = (await reader.read()).partition(b"\r\n\r\n")
+            head, blank, rest = (await reader.read()).partition(b"\r\n\r\n")
         finally:
             writer.close()
-    words = head.split(None, 2)
-    if len(words) < 2:
-        raise ConnectionError("the connection ended without an answer")
-    return Answer(int(words[1]), json.loads(rest) if rest.strip() else {})
+    if not blank or len(rest) < _length(head):
+        raise ConnectionError("the connection ended without a whole answer")
+    return Answer(int(head.split(None, 2)[1]), json.loads(rest) if rest.strip() else {})
+
+
+def _length(head: bytes) -> int:
+    """How many bytes the body has."""
+    found = _LENGTH.search(head)
+    return 0 if found is None else int(found[1])

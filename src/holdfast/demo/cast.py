@@ -74,10 +74,12 @@ class Cast:
         self._progress.serving = "SQLite"
 
     async def _ready(self) -> bool:
-        listening = _LISTENING.search(self._children.words("server"))
-        if listening is None:
-            return False
-        self._port = int(listening[1])
+        if not self._port:
+            # Once only: the server's last words are soon the answers to this question.
+            listening = _LISTENING.search(self._children.words("server"))
+            if listening is None:
+                return False
+            self._port = int(listening[1])
         # Between that line and its end nobody may answer.
         with suppress(OSError):
             return (await ask(self._port, "GET", "/readyz")).status == 200

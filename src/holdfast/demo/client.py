@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -89,9 +90,10 @@ class Client:
     async def _known(self, token: str) -> Login | None:
         """The session that a token opens: somebody else began it."""
         while not self.stop.is_set():
-            answer = await ask(self.port, "GET", "/api/v1/sessions/current", token)
-            if answer.status == 200:
-                return Login(answer.body["id"], token)
+            with suppress(OSError):
+                answer = await ask(self.port, "GET", "/api/v1/sessions/current", token)
+                if answer.status == 200:
+                    return Login(answer.body["id"], token)
             await self._pause(_RETRY_SECONDS)
         return None
 

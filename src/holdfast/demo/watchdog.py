@@ -37,6 +37,15 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def remove(folder: str) -> None:
+    """Delete a folder; again, for a while, when what is dying has written to it meanwhile."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    shutil.rmtree(folder, ignore_errors=True)
+    while os.path.lexists(folder) and time.monotonic() < until:
+        time.sleep(0.02)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> None:
     """Read orders until the pipe ends, then do what is left of them."""
     for ignored in (signal.SIGINT, signal.SIGTERM):
@@ -66,7 +75,7 @@ def main() -> None:
 
             asyncio.run(own_schema.drop(address, schema))
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 if __name__ == "__main__":
