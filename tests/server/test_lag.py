@@ -1,6 +1,5 @@
 """The number that says how late the event loop is."""
 
-import asyncio
 
 from holdfast.server.lag import LoopLag
 from tests.sockets.guard.blocking import block
@@ -13,11 +12,12 @@ async def test_a_blocked_loop_shows_in_its_lag() -> None:
     lag = LoopLag(seen.append)
     lag.start()
     try:
-        await eventually(lambda: len(seen) == 1, what="a look at an idle loop")
-        await asyncio.sleep(0)
+        await eventually(lambda: len(seen) > 0, what="a look at an idle loop")
+        # A busy machine may have let it look again meanwhile.
+        before = len(seen)
         block(1.0)
-        await eventually(lambda: len(seen) == 2, what="a look at a blocked one")
+        await eventually(lambda: len(seen) > before, what="a look at a blocked one")
     finally:
         await lag.stop()
         await lag.stop()
-    assert seen[1] > 0.4
+    assert seen[before] > 0.4
