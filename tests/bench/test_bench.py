@@ -100,6 +100,12 @@ async def test_what_killed_measurements_left_is_removed(postgres_database: Datab
     assert schemas(address) == {f"{PREFIX}running", f"{PREFIX}other"}
 
 
+async def test_a_machine_that_stalls_has_figures_too(tmp_path: Path) -> None:
+    """A slice of the time may be over before its callers had a turn: each makes one call all the same."""
+    figures = await measure(Settings.from_environment({"HOLDFAST_SQLITE_PATH": str(tmp_path / "s.db")}), 0.0, 2)
+    assert (figures.sessions, figures.validates_per_second > 0, figures.alone > 0) == (2, True, True)
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_a_measurement_that_is_cancelled_leaves_nothing(
     kind: str, postgres_database: DatabaseFactory, tmp_path: Path
