@@ -22,7 +22,8 @@ async def pursue(place: Place, goal: str, at: str) -> None:
         if step == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    async with place.mover(reached=reached) as mover:
+    # A process that has just finished another one's decision lets go of it a moment after writes are made again.
+    async with place.mover(reached=reached, wait=10.0) as mover:
         await getattr(mover, goal)()
 
 

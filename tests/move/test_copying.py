@@ -1,5 +1,7 @@
 """Start, copy, apply, verify: PostgreSQL gets what SQLite has, and a difference is found."""
 
+from datetime import timedelta
+
 import asyncpg
 import pytest
 
@@ -109,7 +111,9 @@ async def test_no_row_is_left_out_because_many_were_written(place: Place, monkey
 async def test_a_second_mover_is_told_to_wait(place: Place) -> None:
     """Move 5: of two movers one works; the other takes over once the first one's lease has run out."""
     tokens = await place.fill(3)
-    async with place.mover() as first, place.mover() as second, place.manager() as manager:
+    # A lease that does not run out by itself, however long the machine may take.
+    lease = timedelta(minutes=5)
+    async with place.mover(lease=lease) as first, place.mover(lease=lease) as second, place.manager() as manager:
         await first.start()
         await manager.validate_session(tokens[0])
         with pytest.raises(LeaseHeld):
