@@ -39,6 +39,24 @@ async def test_deadlocks_with_strangers_are_retried(database: str, facts: Truth)
         await settled(manager, facts)
 
 
+async def test_a_ticket_for_a_session_that_is_just_erased(database: str, facts: Truth) -> None:
+    """Another server erases the user while a ticket is made: there is no ticket, and that is no error."""
+    async with opened(database, deadline=10.0) as manager:
+        new = await manager.create_session("u1")
+        erasing = await asyncpg.connect(database)
+        try:
+            await erasing.execute("BEGIN")
+            await erasing.execute("DELETE FROM sessions WHERE id = $1", new.id)
+            making = asyncio.create_task(manager.create_ticket(new.token))
+            await eventually(facts.waiting_for_a_lock, what="the ticket waits for the erasure")
+            await erasing.execute("COMMIT")
+        finally:
+            erasing.terminate()
+        assert await making is None
+        assert await facts.value("SELECT count(*) FROM holdfast_tickets") == 0
+        await settled(manager, facts)
+
+
 async def test_serialization_failures_are_retried(database: str, facts: Truth) -> None:
     """F-15: a database whose default is serializable; conflicts are retried inside, and counts stay exact."""
     name = await facts.value("SELECT current_database()")

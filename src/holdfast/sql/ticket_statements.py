@@ -26,15 +26,23 @@ class TicketStatements(Terms):
 
     @cached_property
     def create_ticket(self) -> Insert:
-        """Keep a ticket for the live session that a digest opens."""
+        """Keep a ticket for the live session that a digest opens.
+
+        PostgreSQL locks the session's row first, as the ticket's foreign key does in any case: an erasure under way is
+        waited for, and then there is no session, where the key alone would find that out when the ticket is there.
+        """
         tickets = self._tables.tickets
         lifetime = type_coerce(self.now + bindparam("lifetime", type_=Span()), Instant())
-        source = select(
-            bindparam("ticket", type_=LargeBinary),
-            self._sessions.c.id,
-            bindparam("ticket_origin", type_=Text()),
-            lifetime,
-        ).where(self._sessions.c.digest == bindparam("asked", type_=LargeBinary), self.live)
+        source = (
+            select(
+                bindparam("ticket", type_=LargeBinary),
+                self._sessions.c.id,
+                bindparam("ticket_origin", type_=Text()),
+                lifetime,
+            )
+            .where(self._sessions.c.digest == bindparam("asked", type_=LargeBinary), self.live)
+            .with_for_update(read=True, key_share=True)
+        )
         return (
             insert(tickets)
             .from_select(["digest", "session_id", "origin", "expires_at"], source)

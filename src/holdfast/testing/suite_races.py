@@ -146,6 +146,7 @@ class RaceSuite(SuiteBase):
                     lambda: there.update_metadata(new.token, {"a": 1}),
                     lambda: here.extend_session(new.token, 48),
                     lambda: here.end_session(new.id),
+                    lambda: here.create_ticket(new.token),
                 ],
             )
         )
