@@ -8,8 +8,9 @@ import pytest
 from holdfast import AuthorityMoved
 from holdfast.move import verifying
 from holdfast.move.progress import Progress
-from holdfast.move.rows import SHAPES
+from holdfast.move.rows import SHAPES, Key, Row, Shape
 from holdfast.move.state import LeaseHeld, MoveRefused
+from holdfast.sql.failures import Kind, NotDone
 from holdfast.sql.tables import tables
 from tests.move.bench import Place
 
@@ -106,6 +107,51 @@ async def test_no_row_is_left_out_because_many_were_written(place: Place, monkey
         comparison = await mover.verify()
         assert comparison.rows >= 60
         assert len(comparison.differing["sessions"]) == 1
+
+
+@pytest.mark.parametrize("at", ["apply", "renew", "verify", "prune", "reverse", "consume"])
+async def test_a_comparison_bears_what_passes(place: Place, at: str) -> None:
+    """Move 37: a file that is busy, or a connection that is lost, while all rows are compared ends nothing."""
+    await place.fill(30)
+    failed: list[str] = []
+
+    def fail(step: str) -> None:
+        if comparing and step == at and not failed:
+            failed.append(step)
+            # As from a file whose turn is another process's, or a server that has a deadlock to end.
+            raise NotDone(Kind.RETRY, BlockingIOError())
+
+    comparing = False
+    async with place.mover(reached=fail) as mover:
+        await mover.start()
+        if at in ("reverse", "consume"):
+            await mover.cut_over()
+        comparing = True
+        assert (await mover.verify()).clean
+        assert failed
+
+
+async def test_a_comparison_reads_once_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Move 37: rows that could not be read at the first attempt, in either store, are compared too."""
+    await place.fill(30)
+    async with place.mover() as mover:
+        await mover.start()
+        attempts = iter(range(1000))
+        in_sqlite, in_postgresql = mover._sqlite.chunk, mover._postgresql.chunk
+
+        def busy(shape: Shape, after: Key | None, limit: int) -> list[Row]:
+            if next(attempts) % 3 == 0:
+                raise NotDone(Kind.RETRY, BlockingIOError())
+            return in_sqlite(shape, after, limit)
+
+        async def lost(shape: Shape, after: Key | None, to: Key | None) -> list[Row]:
+            if next(attempts) % 3 == 0:
+                raise ConnectionResetError
+            return await in_postgresql(shape, after, to)
+
+        monkeypatch.setattr(mover._sqlite, "chunk", busy)
+        monkeypatch.setattr(mover._postgresql, "chunk", lost)
+        assert (await mover.verify()).clean
 
 
 async def test_a_second_mover_is_told_to_wait(place: Place) -> None:

@@ -6,11 +6,12 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.move.goals import goal
+from holdfast.move.rows import Key, Shape
 from holdfast.move.running import Running
 from holdfast.move.state import TAKEN_OVER, LeaseHeld, MoveRefused, WritesTooFast
 from holdfast.move.steps import Differing
 from holdfast.move.threads import in_thread
-from holdfast.move.verifying import Comparison, compared
+from holdfast.move.verifying import Comparison, Stretch, compared, stretch_after
 
 # Rows that are read and compared within a few milliseconds.
 _FEW: Final = 50
@@ -38,22 +39,27 @@ class Comparing(Running):
         self._begin("comparing", sum((await in_thread(self._sqlite.counts)).values()))
 
         async def renew(rows: int) -> None:
-            await self._renew()
+            await self._patiently(self._renew)
             self._report(rows)
-            await self._give_way()
+            await self._patiently(self._give_way)
 
-        comparison = await compared(
-            *(self._sqlite, self._postgresql, self._rows, renew), lambda suspected: self._settled(suspected, token)
-        )
-        async with self._postgresql.step("verify", token, "following", "switched") as step:
-            if not comparison.clean:
-                await step.differs()
-            elif where[0] == "here":
-                await step.verified(since)
-            else:
-                await step.verified_again()
+        async def note() -> None:
+            async with self._postgresql.step("verify", token, "following", "switched") as step:
+                if not comparison.clean:
+                    await step.differs()
+                elif where[0] == "here":
+                    await step.verified(since)
+                else:
+                    await step.verified_again()
+
+        async def read(shape: Shape, after: Key | None) -> Stretch:
+            stores = self._sqlite, self._postgresql
+            return await self._patiently(lambda: stretch_after(*stores, shape, after, self._rows))
+
+        comparison = await compared(read, renew, lambda suspected: self._settled(suspected, token))
+        await self._patiently(note)
         if comparison.clean and where[0] == "here":
-            await in_thread(self._sqlite.prune, since, token)
+            await self._patiently(lambda: in_thread(self._sqlite.prune, since, token))
         return comparison
 
     @goal
@@ -115,18 +121,22 @@ class Comparing(Running):
         time = asyncio.get_running_loop().time
         limit, least = time() + self._patience, inf
         while True:
-            look = await self.look()
-            if (lag := look.lag) < least:
-                # As long as less is left than ever it comes to an end, slow as the machine may be.
-                limit, least = time() + self._patience, lag
-            match look.postgresql.phase:
-                case "following":
-                    complete, differing = await self._steps.apply(look, token, others)
-                case "switched":
-                    complete, differing = await self._steps.reverse(token, others)
-                case _:
-                    raise LeaseHeld(f"{TAKEN_OVER}; look at its status, and repeat this then")
+            lag, complete, differing = await self._patiently(lambda: self._apply_some(others, token))
             if complete:
                 return differing
+            if lag < least:
+                # As long as less is left than ever it comes to an end, slow as the machine may be.
+                limit, least = time() + self._patience, lag
             if time() > limit:
                 raise WritesTooFast
+
+    async def _apply_some(self, others: Differing, token: int) -> tuple[int, bool, Differing]:
+        """Apply a stretch of the changes: how many there were at most, and what the step says."""
+        look = await self.look()
+        match look.postgresql.phase:
+            case "following":
+                return look.lag, *await self._steps.apply(look, token, others)
+            case "switched":
+                return look.lag, *await self._steps.reverse(token, others)
+            case _:
+                raise LeaseHeld(f"{TAKEN_OVER}; look at its status, and repeat this then")

@@ -34,14 +34,23 @@ class Comparison:
         return not any(self.differing.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What a look at some rows of both stores, one after the other, found."""
+
+    to: Key | None
+    """The last key of it; `None` at the end of the table."""
+    rows: int
+    suspected: list[Key]
+    """The keys of rows that seemed to differ."""
+
+
 async def compared(
-    sqlite: SqliteSide,
-    postgresql: PostgresqlSide,
-    limit: int,
+    read: Callable[[Shape, Key | None], Awaitable[Stretch]],
     renew: Callable[[int], Awaitable[None]],
     settle: Callable[[dict[str, list[Key]]], Awaitable[dict[str, list[Key]]]],
 ) -> Comparison:
-    """Compare all rows, read one after the other; `settle` tells which of those that differed do so for good.
+    """Compare all rows, which `read` reads after a key; `settle` tells which of those that differed do so for good.
 
     `renew` is called now and then, with how many rows are compared: it may take long. It goes on to the last row,
     unless so many differ for good that there is nothing left to find out.
@@ -57,17 +66,17 @@ async def compared(
     for table, shape in SHAPES.items():
         after: Key | None = None
         while True:
-            to, rows, suspected = await _chunk(sqlite, postgresql, shape, after, limit)
-            counted += rows
+            stretch = await read(shape, after)
+            counted += stretch.rows
             await renew(counted)
-            found[table].extend(suspected)
+            found[table].extend(stretch.suspected)
             if sum(map(len, found.values())) >= MOST_SUSPECTS:
                 await settled()
                 if sum(map(len, differing.values())) >= MOST_DIFFERING:
                     return Comparison(counted, differing)
-            if to is None:
+            if stretch.to is None:
                 break
-            after = to
+            after = stretch.to
     await settled()
     return Comparison(counted, differing)
 
@@ -76,13 +85,14 @@ def _nothing() -> dict[str, list[Key]]:
     return {table: [] for table in SHAPES}
 
 
-async def _chunk(
+async def stretch_after(
     sqlite: SqliteSide, postgresql: PostgresqlSide, shape: Shape, after: Key | None, limit: int
-) -> tuple[Key | None, int, list[Key]]:
+) -> Stretch:
+    """So many rows of a table in the order of their keys, in both stores."""
     ours = await in_thread(sqlite.chunk, shape, after, limit)
-    # The last chunk has no end: what PostgreSQL has beyond it is too much.
+    # The last one has no end: what PostgreSQL has beyond it is too much.
     to = ours[-1][0] if len(ours) == limit else None
     mine = {row[0]: row for row in ours}
     found = await postgresql.chunk(shape, after, to)
     theirs = {row[0]: sqlite.seen_row(shape, row, mine.get(row[0])) for row in found}
-    return to, len(ours), [key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)]
+    return Stretch(to, len(ours), [key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)])
