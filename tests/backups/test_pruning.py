@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -96,6 +98,26 @@ async def test_leftovers_go_after_a_day(file_place: Place) -> None:
             os.utime(path, (then, then))
     assert prune(file_place.folder, WEEK, now=NOW).leftovers == [left]
     assert list(file_place.folder.iterdir()) == [working]
+
+
+async def test_what_others_finish_meanwhile_is_left_to_them(file_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stores may share a directory and an hour: a backup is published, or another prune removes one first."""
+    new, old = await backup(file_place, 1), await backup(file_place, 30)
+    working = new.rename(new.with_name(f"{new.name}.partial"))
+    await backup(file_place, 2)
+    iterdir = Path.iterdir
+
+    def meanwhile(folder: Path) -> Iterator[Path]:
+        if folder == working:
+            working.rename(new)
+            shutil.rmtree(old)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    result = prune(file_place.folder, WEEK, now=NOW)
+    assert (result.removed, result.leftovers) == ([old], [])
+    monkeypatch.undo()
+    assert {each.path for each in file_place.backups()} == {new, *result.kept}
 
 
 async def test_the_directory_may_be_a_link(file_place: Place) -> None:

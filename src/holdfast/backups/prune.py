@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,7 +68,9 @@ def prune(
     _leftovers(directory, now, result)
     if not dry:
         for path in (*result.removed, *result.leftovers):
-            _remove(path, tell)
+            # Another prune that is at work may have it by now.
+            with suppress(FileNotFoundError):
+                _remove(path, tell)
     return result
 
 
@@ -94,9 +97,11 @@ def _is_good(backup: Backup) -> bool:
 def _leftovers(directory: Path, now: datetime, result: Pruned) -> None:
     for path in sorted(directory.iterdir()):
         if _LEFTOVER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            changed = max(each.stat().st_mtime for each in (path, *path.iterdir()))
-            if now - datetime.fromtimestamp(changed, UTC) > _LEFTOVER_AGE:
-                result.leftovers.append(path)
+            # A backup that is at work may be published, or given up, at this moment.
+            with suppress(FileNotFoundError):
+                changed = max(each.stat().st_mtime for each in (path, *path.iterdir()))
+                if now - datetime.fromtimestamp(changed, UTC) > _LEFTOVER_AGE:
+                    result.leftovers.append(path)
 
 
 def _remove(path: Path, tell: Tell) -> None:
