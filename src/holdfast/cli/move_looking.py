@@ -161,6 +161,7 @@ async def _look(stores: Stores) -> "tuple[MoveStatus, list[str], bool]":
 
 async def _why_away(stores: Stores, name: str) -> str:
     """Why a store does not answer, in the words of whoever would open it."""
+    from holdfast.move.failures import of_two
     from holdfast.sessions.errors import HoldfastError
     from holdfast.sql import schema
     from holdfast.sql.address import parse_address
@@ -169,7 +170,7 @@ async def _why_away(stores: Stores, name: str) -> str:
     try:
         await schema.require(address, stores.settings.store_options())
     except HoldfastError as error:
-        return str(error)
+        return str(of_two(error, name))
     return f"{address} did not answer a moment ago; ask again"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from holdfast.cli.environment import read_settings
 from holdfast.cli.exits import REFUSED, USAGE, end
 from holdfast.cli.options import refuse_both
-from holdfast.sessions.errors import InvalidArgument
+from holdfast.sessions.errors import InvalidArgument, StoreRefused
 from holdfast.sessions.manager import SessionManager
 from holdfast.sessions.store import TwoStores
 
@@ -48,6 +48,7 @@ def ask(
 
 async def _refuse_unfit(settings: "Settings", *, make: bool) -> None:
     from holdfast.legacy.form import has_legacy_form
+    from holdfast.move.failures import of_two
     from holdfast.sql import schema
     from holdfast.sql.address import SqliteAddress, parse_address
 
@@ -60,4 +61,9 @@ async def _refuse_unfit(settings: "Settings", *, make: bool) -> None:
         if not make or isinstance(stores, TwoStores):
             end(REFUSED, f"there is no file {address.path}; check the path, or make a store with `holdfast db upgrade`")
     elif not has_legacy_form(address.path):
-        await schema.require(address, settings.store_options())
+        try:
+            await schema.require(address, settings.store_options())
+        except StoreRefused as refusal:
+            if isinstance(stores, TwoStores):
+                of_two(refusal, "SQLite")
+            raise

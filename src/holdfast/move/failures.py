@@ -1,10 +1,15 @@
 """What an operator is told of a failure of a mover: which store it comes from, and what to do."""
 
 import sqlite3
+from typing import Final, TypeVar
 
 from holdfast.move.state import LeaseHeld, MoveRefused
 from holdfast.sessions.errors import HoldfastError
 from holdfast.sql.failures import NotDone, to_raise
+
+Error = TypeVar("Error", bound=BaseException)
+
+_UPGRADE: Final = "`holdfast db upgrade`"
 
 
 def in_our_words(error: Exception) -> BaseException:
@@ -18,7 +23,16 @@ def in_our_words(error: Exception) -> BaseException:
             "a program replaced a row of the SQLite file by another one with the same token, of which SQLite tells no "
             "trigger, and PostgreSQL has both; abort the move and start it again, then all is copied anew"
         )
-    return to_raise(error, whose(error))
+    where = whose(error)
+    return of_two(to_raise(error, where), where)
+
+
+def of_two(error: Error, where: str) -> Error:
+    """What a store says of itself alone, for whoever has named two: `db upgrade` has to be told which one is meant."""
+    if isinstance(error, HoldfastError) and _UPGRADE in str(error):
+        option = "--postgres ADDRESS" if where.lower() == "postgresql" else "--sqlite FILE"
+        error.args = (str(error).replace(_UPGRADE, f"{_UPGRADE[:-1]} {option}`"),)
+    return error
 
 
 def whose(error: BaseException) -> str:

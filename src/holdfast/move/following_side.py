@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
+from holdfast.move.failures import of_two
 from holdfast.sessions.clock import Clock
 from holdfast.sessions.errors import HoldfastError, StoreRefused
 from holdfast.sessions.policy import Policy
@@ -54,6 +55,7 @@ class Side:
                 await self.store.close()
                 raise
         except HoldfastError as error:
+            of_two(error, self.name)
             # Said once, not every second: it may be away for days.
             level = logging.DEBUG if str(self.failure) == str(error) else logging.WARNING
             log.log(level, "%s, one of the two stores, cannot be used; trying every second: %s", self.name, error)

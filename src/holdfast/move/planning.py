@@ -15,6 +15,7 @@ from holdfast.legacy.rows import OnBadExpiry
 from holdfast.legacy.zone import zone_named
 from holdfast.move.addresses import addresses
 from holdfast.move.clock_difference import NOTICED_SECONDS, seconds_ahead_of_here
+from holdfast.move.failures import of_two
 from holdfast.move.obstacles import obstacles_among
 from holdfast.move.odd_rows import list_odd
 from holdfast.move.planning_postgresql import OLDEST, PostgresqlAsked
@@ -130,7 +131,7 @@ async def _look_at_file(made: Plan, address: SqliteAddress, options: StoreOption
         made.refuse(f"SQLite {sqlite3.sqlite_version} is too old", f"use {oldest} or newer")
     try:
         if not legacy and (problem := await schema.check(address, options)) is not None:
-            made.refusals.append(Finding.of(MoveRefused(problem), "the SQLite file: "))
+            made.refusals.append(Finding.of(of_two(MoveRefused(problem), "SQLite"), "the SQLite file: "))
             return False
         made.sqlite |= {
             "bytes": size_of(address.path),
@@ -174,7 +175,7 @@ async def _look_at_postgresql(made: Plan, address: PostgresqlAddress, options: S
                 "give the address with the role that ran `holdfast db upgrade`",
             )
     except HoldfastError as error:
-        made.refusals.append(Finding.of(error, "PostgreSQL: "))
+        made.refusals.append(Finding.of(of_two(error, "PostgreSQL"), "PostgreSQL: "))
         return False
     finally:
         await asked.close()

@@ -20,7 +20,7 @@ from holdfast.backups.take import take
 from holdfast.legacy.form import has_legacy_form
 from holdfast.move.addresses import addresses
 from holdfast.move.conditions import Wishes
-from holdfast.move.failures import in_our_words
+from holdfast.move.failures import in_our_words, of_two
 from holdfast.move.postgresql_side import PostgresqlSide
 from holdfast.move.progress import Doing, Progress, Tell, tell_nobody
 from holdfast.move.sides import sqlite_side
@@ -134,6 +134,7 @@ class Running:
         try:
             await schema.require(address, self._options)
         except StoreRefused as error:
+            of_two(error, name)
             # There are two stores, and the message may fit either.
             if str(error).startswith(("SQLite file ", "PostgreSQL ")):
                 raise

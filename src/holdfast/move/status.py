@@ -15,6 +15,7 @@ from uuid import UUID
 
 from holdfast.move.addresses import addresses
 from holdfast.move.asking_sql import MOST_COUNTED, PostgresqlAsked, PostgresqlSaid, SqliteSaid, ask_sqlite
+from holdfast.move.failures import of_two
 from holdfast.move.state import Look, MoveRefused, Phase, PostgresqlState, SqliteState
 from holdfast.sessions.errors import HoldfastError, StoreUnavailable
 from holdfast.sessions.store import FIRST_EPOCH, Authority, StoreOptions
@@ -137,7 +138,7 @@ class StatusReader:
         if isinstance(error, HoldfastError) or not isinstance(error, Exception):
             raise error
         if kind_of(error) in (Kind.BUG, Kind.REFUSED, Kind.DEFECT):
-            raise to_raise(error, name) from error
+            raise of_two(to_raise(error, name), name) from error
         log.debug("%s could not be asked how the move stands: %s", name, type(error).__name__)
         return None
 
