@@ -12,7 +12,7 @@ from holdfast.sql import schema
 from tests.support.admin import Databases
 from tests.support.emptied import EmptiedDatabases
 
-pytest_plugins = ["tests.support.fixtures", "tests.support.soaked"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.soaked", "tests.support.surroundings"]
 
 MigratedDatabases = Callable[[int | None], str]
 """Gives the address of a fresh database with Holdfast's tables: on PostgreSQL 16, 18 or the plain one (`None`)."""

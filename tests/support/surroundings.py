@@ -1,0 +1,30 @@
+"""A pytest plugin: variables of a developer's own lead no test to another server, nor around ours.
+
+Clients of PostgreSQL take from `PG*` what an address leaves open (`PGSSLMODE=require`, and no server of the tests is
+reached), and HTTP clients ask a company's proxy for what listens on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from typing import Final
+
+from tests.support.external import VARIABLE
+
+_NEAR: Final = ("127.0.0.1", "localhost", "::1")
+
+
+def pytest_configure() -> None:
+    """Before anything is started, which inherits them."""
+    tidy(os.environ)
+
+
+def tidy(variables: MutableMapping[str, str]) -> None:
+    """Take away what is not for the tests. A server that somebody else runs keeps the `PG*` that may belong to it."""
+    if not variables.get(VARIABLE):
+        for name in [each for each in variables if each.startswith("PG")]:
+            del variables[name]
+    # Most programs read one of the two, and not all of them the same.
+    for name in ("no_proxy", "NO_PROXY"):
+        variables[name] = ",".join(filter(None, (variables.get(name), *_NEAR)))
