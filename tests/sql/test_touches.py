@@ -70,3 +70,15 @@ async def test_a_count_that_is_not_written_is_not_acknowledged(manager: SessionM
     session = await manager.validate_session(new.token)
     assert session is not None
     assert session.request_count == 1
+
+
+async def test_an_activity_is_later_than_the_rotation_before_it(manager: SessionManager, tmp_path: Path) -> None:
+    """S-16: so that a replaced token's use is noticed, although the clock showed no later time to its successor's."""
+    first = await manager.create_session()
+    second = await manager.rotate_session(first.token)
+    assert second is not None
+    # As in the same step of the clock, whatever the machine does meanwhile.
+    run(tmp_path / "sessions.db", "UPDATE sessions SET replaced_at = replaced_at + 60000000")
+    assert await manager.validate_session(second.token) is not None
+    [(seen, replaced)] = run(tmp_path / "sessions.db", "SELECT last_activity, replaced_at FROM sessions")
+    assert seen == replaced + 1

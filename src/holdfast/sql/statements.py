@@ -5,7 +5,7 @@ They are the same for both databases; where the two must differ, a function in `
 A key is a digest or an id: both are bound, one of them to NULL, which equals nothing.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -165,10 +165,15 @@ class Statements(UserStatements, TicketStatements, SweepStatements, ImportStatem
         return select(*self.record).where(with_id_among(self._sessions.c.id))
 
     def touch(self, *, by_id: bool) -> Select[Any]:
-        """SQLite: where the row of a live session is, and the row as one more activity leaves it, but for the count."""
+        """SQLite: where the row of a live session is, and the row as one more activity leaves it, but for the count.
+
+        The activity is later than the rotation before it, though the clock has steps in which both may fall: `replayed`
+        tells by that whether the successor was used.
+        """
         columns = self._sessions.c
         digest = self.opens(bindparam("asked", type_=LargeBinary))
-        moved_to = later_of(columns.last_activity, self.now)
+        after = type_coerce(columns.replaced_at + literal(timedelta(microseconds=1), Span()), Instant())
+        moved_to = later_of(later_of(columns.last_activity, self.now), func.coalesce(after, columns.last_activity))
         record = (moved_to if column is columns.last_activity else column for column in self.record)
         return select(self._place, *record).where(
             columns.id == bindparam("asked", type_=Uuid()) if by_id else digest, self.live
