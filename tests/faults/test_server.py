@@ -166,9 +166,9 @@ async def test_a_frozen_backend_that_holds_a_row_lock(breakable: BrokenDatabases
         async with row_locked(address, locked.id) as holder:
             pid = holder.get_server_pid()
             await asyncio.to_thread(server.freeze_backend, pid)
-            stuck, free = Timed(), Timed()
+            touching, stuck, free = Timed(), Timed(), Timed()
             await asyncio.gather(
-                stuck.call(manager.validate_session(locked.token)),
+                touching.call(manager.validate_session(locked.token)),
                 stuck.call(manager.extend_session(locked.token)),
                 stuck.call(manager.rotate_session(locked.token)),
                 stuck.call(manager.delete_session(locked.token)),
@@ -176,10 +176,12 @@ async def test_a_frozen_backend_that_holds_a_row_lock(breakable: BrokenDatabases
                 free.call(manager.extend_session(other.token, 48)),
                 free.call(manager.create_session()),
             )
-            assert (stuck.answers, free.answers) == (0, 3)
-            assert max(stuck.longest, free.longest) < DEADLINE + SLACK
+            assert (touching.answers, stuck.answers, free.answers) == (0, 0, 3)
+            assert max(touching.longest, stuck.longest, free.longest) < DEADLINE + SLACK
             # A lock time-out is an error reply: certainly not done.
             assert stuck.unknown == 0, stuck.errors
+            # As below: a joined attempt that is under way at the deadline may yet find the row free.
+            assert touching.refused + touching.unknown == 1
             await asyncio.to_thread(server.thaw_backend, pid)
         assert await manager.validate_session(locked.token) is not None
         async with truth(address) as facts:
