@@ -29,6 +29,8 @@ from tests.support.polling import eventually
 
 __all__ = ["berlin"]
 _SOCKETS = 6
+# A server goes on with a decision whose mover does not renew its lease: here it lives, however slow the machine may be.
+_LEASE = timedelta(minutes=5)
 
 
 class Traffic:
@@ -129,7 +131,7 @@ async def test_a_server_moves_under_traffic_and_tells_of_it(place: Place, tmp_pa
             httpx2.AsyncClient(base_url=f"{server.address}/api/v1/", timeout=30, limits=KEPT)
         )
         sockets = [await stack.enter_async_context(server.connect(token=each.token)) for each in sessions]
-        mover = await stack.enter_async_context(place.mover())
+        mover = await stack.enter_async_context(place.mover(lease=_LEASE))
         going = [
             asyncio.create_task(traffic.talk(client, each.id)) for client, each in zip(sockets, sessions, strict=True)
         ]
@@ -182,7 +184,7 @@ async def test_a_server_moves_an_applications_own_file(
     async with (
         serving(tmp_path, place, HOLDFAST_LEGACY_TZ=berlin) as server,
         server.connect(token=token) as client,
-        place.mover(wishes=Wishes(quiet=timedelta(0))) as mover,
+        place.mover(lease=_LEASE, wishes=Wishes(quiet=timedelta(0))) as mover,
     ):
         await mover.start()
 
