@@ -33,7 +33,7 @@ def test_help_has_an_example(tmp_path: Path, command: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("arguments", [(), ("db",), ("sessions",), ("move",)])
 def test_what_a_command_does_is_said_whole_in_a_list(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """CLI: on a terminal of 80 columns no sentence breaks off in the list of commands."""
-    _, _, commands = run(*arguments, "--help", folder=tmp_path).stdout.partition("Commands:")
+    _, _, commands = run(*arguments, "--help", folder=tmp_path, COLUMNS="80").stdout.partition("Commands:")
     assert commands
     assert "..." not in commands
 
