@@ -132,7 +132,9 @@ async def test_the_views_say_the_same(address: str) -> None:
                 assert await manager.delete_session(token)
     ask = partial(rows, address)
     assert len(ask("SELECT * FROM holdfast_sessions_live")) == 2
-    assert [round(float(row[0])) for row in ask("SELECT seconds FROM holdfast_session_durations")] == [90, 90]
+    lengths = [float(row[0]) for row in ask("SELECT seconds FROM holdfast_session_durations")]
+    # And what the machine took to make and end each of them.
+    assert [90 <= length < 120 for length in lengths] == [True, True]
     totals = ask("SELECT sum(created), sum(ended), sum(revoked), sum(expired) FROM holdfast_sessions_per_hour")
     assert totals == [(4, 2, 2, 0)]
     users = ask("SELECT user_id, live, ended, kept, requests FROM holdfast_sessions_per_user ORDER BY 1")
