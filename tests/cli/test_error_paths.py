@@ -314,6 +314,21 @@ def test_a_damaged_file(bench: Bench) -> None:
     assert bench.run(pages, "sessions", "count").stdout == "0\n"
 
 
+def test_a_move_of_a_damaged_file(bench: Bench, migrated_database: MigratedDatabases) -> None:
+    """Where the tables look fit and the authority cannot be read, the commands of a move say so too."""
+    path = sqlite_store(bench.folder / "sessions.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+        page = connection.execute("PRAGMA page_size").fetchone()[0]
+        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'holdfast_control'").fetchone()[0]
+    with path.open("r+b") as file:
+        file.seek((root - 1) * page)
+        file.write(b"\xff" * page)
+    bench.more = {"DATABASE_URL": migrated_database(None)}
+    commands = [("move", *each) for each in (("start",), ("cutover",), ("verify",), ("rollback",), ("status",))]
+    bench.refused("sessions.db", "the SQLite file cannot be used: the file is damaged", commands)
+
+
 def test_a_damaged_backup(bench: Bench) -> None:
     """Issue 4: it is refused, and the store is as it was."""
     store = sqlite_store(bench.folder / "sessions.db")

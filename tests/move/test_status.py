@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from holdfast import StoreUnavailable
-from holdfast.move.state import MoveRefused
+from holdfast.move.state import MoveRefused, PostgresqlState
 from holdfast.move.status import MoveStatus, StatusReader
 from tests.move.bench import Place
 
@@ -105,3 +105,18 @@ async def test_what_answers_is_told_while_the_other_is_away(place: Place) -> Non
             await reader.read()
     with pytest.raises(MoveRefused, match="in this order"):
         StatusReader(place.address, str(place.path))
+
+
+async def test_a_mover_that_loses_its_connection_as_it_looks_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever follows a move tries again then: it is no failure of the program."""
+
+    async def lost() -> PostgresqlState:
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    async with place.mover() as mover:
+        assert (await mover.where()).postgresql.phase is None
+        monkeypatch.setattr(mover._postgresql, "look", lost)
+        with pytest.raises(StoreUnavailable, match="PostgreSQL is not available"):
+            await mover.where()

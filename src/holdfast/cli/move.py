@@ -153,7 +153,7 @@ def seal(
 
     async def work(mover: "Mover") -> str:
         await mover.seal()
-        if (await mover.look()).sqlite.authority != "here":
+        if (await mover.where()).sqlite.authority != "here":
             return "PostgreSQL serves, and the file takes nobody's writes"
         return "the old application's writes are refused; next: holdfast move cutover"
 
@@ -199,7 +199,7 @@ def cutover(
     )
 
     async def work(mover: "Mover") -> str:
-        if not ignore_processes and (await mover.look()).sqlite.authority == "here":
+        if not ignore_processes and (await mover.where()).sqlite.authority == "here":
             await stores.refuse_left_behind("postgresql")
         await mover.cut_over(timedelta(milliseconds=budget))
         waited = "" if mover.writes_waited is None else f"; writes waited for {mover.writes_waited * 1000:,.0f} ms"
@@ -231,7 +231,7 @@ def rollback(
     stores = Stores(sqlite, postgres, directory)
 
     async def work(mover: "Mover") -> str:
-        if not ignore_processes and (await mover.look()).postgresql.phase == "switched":
+        if not ignore_processes and (await mover.where()).postgresql.phase == "switched":
             await stores.refuse_left_behind("sqlite")
         await mover.roll_back(timedelta(milliseconds=budget))
         waited = "" if mover.writes_waited is None else f"; writes waited for {mover.writes_waited * 1000:,.0f} ms"

@@ -79,7 +79,7 @@ def abort(
         return
 
     async def work(mover: "Mover") -> str:
-        if (await mover.look()).postgresql.phase is None:
+        if (await mover.where()).postgresql.phase is None:
             return "no move is under way: SQLite serves"
         await mover.abort()
         return "there is no move any more: SQLite serves as before; PostgreSQL is empty, and closed to clients"

@@ -43,7 +43,7 @@ async def _follow(stores: Stores) -> None:
 async def _until_over(mover: "Mover") -> None:
     from holdfast.move.state import LeaseHeld, WritesTooFast
 
-    while (await mover.look()).postgresql.phase is not None:
+    while (await mover.where()).postgresql.phase is not None:
         # Another command that moves goes first; and whoever only follows may be behind.
         with suppress(LeaseHeld, WritesTooFast):
             await mover.run()

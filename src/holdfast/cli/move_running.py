@@ -140,7 +140,7 @@ async def _foreseen(stores: Stores, goal: "Goal", *, backups: bool) -> list[str]
     from holdfast.move.foresight import steps_ahead
 
     async with stores.mover(View(), backups=backups) as mover:
-        look = await mover.look()
+        look = await mover.where()
         steps = steps_ahead(goal, look, backups=backups)
         if goal == "cutover" and (look.sqlite.authority, look.postgresql.phase) == ("here", "following"):
             await mover.refuse_unready()

@@ -22,6 +22,7 @@ Answer = TypeVar("Answer")
 class Deciding(Comparing):
     """The part of a mover that brings the authority from one store to the other."""
 
+    @goal
     async def refuse_unready(self) -> None:
         """Raise `MoveRefused` when a cut-over would, for the file, for who writes to it, or for the clocks.
 

@@ -11,7 +11,7 @@ from holdfast.move.conditions import refuse_start, refuse_writing
 from holdfast.move.deciding import to_the_end
 from holdfast.move.ending import Ending
 from holdfast.move.goals import goal
-from holdfast.move.state import NO_MOVE, OVER, MoveRefused
+from holdfast.move.state import NO_MOVE, OVER, Look, MoveRefused
 from holdfast.move.threads import in_thread
 
 BUDGET: Final = timedelta(seconds=2)
@@ -20,6 +20,11 @@ BUDGET: Final = timedelta(seconds=2)
 
 class Mover(Ending):
     """One process's part in a move. Used by one task; `async with` opens and closes it."""
+
+    @goal
+    async def where(self) -> Look:
+        """Where the move stands. Raises `MoveRefused` when the two stores do not belong together."""
+        return await self.look()
 
     @goal
     async def start(self) -> None:
