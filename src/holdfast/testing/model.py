@@ -22,7 +22,7 @@ class ModelSession:
     user: str | None
     metadata: dict[str, Any]
     created: int
-    expires: int
+    expires: float
     active: int
     token: str
     predecessor: str | None = None
