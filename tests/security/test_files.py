@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast import SessionManager, StoreOptions, StoreRefused
+from holdfast.doctor.machine import permissions
 from holdfast.sql import schema
 
 
@@ -103,3 +104,18 @@ async def test_an_open_file_is_warned_about(tmp_path: Path, caplog: pytest.LogCa
     warnings = [record.getMessage() for record in caplog.records if "chmod 600" in record.getMessage()]
     assert len(warnings) == 1
     assert str(path) in warnings[0]
+
+
+async def test_a_second_name_of_the_file_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A log is found by the name of its file: two programs with a name each would write one file past each other."""
+    path, other = tmp_path / "sessions.db", tmp_path / "other.db"
+    await schema.upgrade(path)
+    other.hardlink_to(path)
+    for each in (path, other):
+        caplog.clear()
+        async with opened(each):
+            pass
+        warnings = [record.getMessage() for record in caplog.records if "hard link" in record.getMessage()]
+        assert len(warnings) == 1
+        assert str(each) in warnings[0]
+        assert {found.name: found.level for found in permissions(each)}["file"] == "warning"

@@ -97,6 +97,9 @@ def permissions(path: Path) -> Iterable[Finding]:
         yield Finding("file", "problem", f"this user may not read and write {path}", "give this user the file")
     elif path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Finding("file", "warning", "other users of this machine may open the file", f"chmod 600 {path}")
+    elif path.stat().st_nlink > 1:
+        what = f"{path} has another name, a hard link, and programs that use both damage the file"
+        yield Finding("file", "warning", what, "keep one: `find DIRECTORY -samefile FILE` finds the other")
     else:
         yield Finding("file", "ok", "only its owner may open it")
 

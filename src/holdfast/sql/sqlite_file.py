@@ -52,13 +52,16 @@ def refuse_strange(path: Path) -> None:
     """Raise `StoreRefused` for a symbolic link, and for what is not a file or is not there."""
     try:
         _refuse_links(path)
-        mode = path.lstat().st_mode
+        found = path.lstat()
     except OSError as error:
         raise StoreRefused(f"SQLite file {path} cannot be opened ({error.strerror}); check the path") from error
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         raise StoreRefused(f"{path} is not a file; give the path of a SQLite file")
-    if mode & 0o077:
+    if found.st_mode & 0o077:
         log.warning("others than the owner may open %s; `chmod 600` it, and its -wal and -shm", path)
+    if found.st_nlink > 1:
+        # A log has the name of its file: under another name the file is read without it, and written past it.
+        log.warning("%s has another name, a hard link; programs that use both damage the file: keep one", path)
 
 
 def _refuse_links(path: Path) -> None:
