@@ -228,7 +228,8 @@ async def test_of_two_stores_the_one_to_upgrade_is_said(bench: Bench, postgres_d
     # Time for a busy machine: a store that has not answered yet is said to be away.
     bench.more = {"DATABASE_URL": postgres_database(), "HOLDFAST_DEADLINE_SECONDS": "5"}
     await schema.upgrade(bench.folder / "sessions.db")
-    for command in (("move", "plan"), ("move", "status"), ("move", "start"), ("sessions", "count")):
+    commands = (("move", "plan"), ("move", "status"), ("move", "start"), ("sessions", "count"), ("serve", "--check"))
+    for command in commands:
         ran = bench.run("sessions.db", *command)
         assert ran.returncode == 4, (command, ran)
         assert "run `holdfast db upgrade --postgres ADDRESS`" in ran.stderr, (command, ran)

@@ -5,6 +5,7 @@ import os
 from holdfast.doctor.authority import authority
 from holdfast.doctor.machine import permissions
 from holdfast.legacy.form import has_legacy_form
+from holdfast.move.failures import of_two
 from holdfast.server.run import check_exposure
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sessions.store import TwoStores
@@ -51,5 +52,10 @@ async def _refuse_unfit(store: str | os.PathLike[str], settings: Settings) -> st
         if not isinstance(address, SqliteAddress) or os.path.lexists(address.path):  # noqa: ASYNC240  # nothing else runs
             await schema.revision_at(address, options)
     else:
-        await schema.require(address, options)
+        try:
+            await schema.require(address, options)
+        except StoreRefused as refusal:
+            if isinstance(settings.stores(), TwoStores):
+                of_two(refusal, "SQLite" if isinstance(address, SqliteAddress) else "PostgreSQL")
+            raise
     return str(address)
