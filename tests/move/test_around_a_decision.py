@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from holdfast import SessionManager, StoreUnavailable
+from holdfast.move.rows import Key
 from holdfast.move.state import LeaseHeld, MoveRefused, SqliteState
 from tests.move.bench import Place
 from tests.move.writing import following
@@ -119,3 +120,39 @@ async def test_a_look_that_takes_longer_than_a_move_back_and_there_finds_nothing
         found = await mover.look()
         assert (found.sqlite.authority, found.postgresql.phase) == ("there", "switched")
         assert found.sqlite.flips == found.postgresql.settled
+
+
+async def test_who_comes_too_late_to_open_calls_no_difference_what_clients_wrote(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Move 3, 4: while a mover compares before it opens, another one has opened, and clients have written there."""
+    await place.fill(3)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(step: str) -> None:
+        if step == "decide done":
+            raise Stopped
+
+    async def open_and_write() -> None:
+        await place.lapse()
+        async with place.mover(wait=5.0) as other, place.manager("postgresql") as manager:
+            await other.run()
+            await manager.create_session("u1")
+
+    async with place.mover(reached=stop) as mover:
+        await mover.start()
+        with pytest.raises(Stopped):
+            await mover.cut_over(timedelta(seconds=60))
+    async with place.mover() as late:
+        touched = late._sqlite.touched
+
+        def slowly(after: int) -> dict[str, list[Key]]:
+            asyncio.run(open_and_write())
+            return touched(after)
+
+        monkeypatch.setattr(late._sqlite, "touched", slowly)
+        with pytest.raises(LeaseHeld):
+            await late.run()
+        assert (await late.look()).postgresql.phase == "switched"

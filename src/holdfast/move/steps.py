@@ -191,6 +191,9 @@ class Steps:
         # the moment that has passed since this very mover looked.
         known = self._decided == look.sqlite.flips
         if look.postgresql.settled != look.sqlite.flips or (not known and await self._differs(look)):
+            async with self._postgresql.step("renew", token, "cutting"):
+                # Or another mover has opened it meanwhile, and clients have written: that is no difference.
+                pass
             self._refuse_difference(
                 "SQLite has given its authority up, and PostgreSQL does not have all that it held: a backup was put in "
                 "its place. Put back the database as it was"
