@@ -1,6 +1,7 @@
 """A legacy file as a mover has it open: its connection, and the way in which its rows are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import tzinfo
 from pathlib import Path
 from typing import Final, TypeVar, cast
@@ -21,6 +22,8 @@ Answer = TypeVar("Answer")
 IS_KEY: Final = "({0} IS ?1 OR (typeof(?1) = 'blob' AND {0} = CAST(?1 AS TEXT)))"
 """Whether a column has a key. One that the driver gave as bytes is a blob, or a text that is not UTF-8."""
 _OPENING_SECONDS: Final = 10.0
+# Whoever waits to read keeps nobody waiting, and beside an old application that writes without a break he may have to.
+_READ_MILLISECONDS: Final = 10_000
 
 
 class LegacyFile(BesideOthers, SqliteSide):
@@ -40,11 +43,25 @@ class LegacyFile(BesideOthers, SqliteSide):
         """Connect. Changes nothing."""
         self._connect(_OPENING_SECONDS)
         self._adoption = Adoption(self._driver)
+        self._wait_to_read()
 
     def make_ready(self) -> None:
         """See `SqliteSide`: Holdfast's own tables beside the legacy one. Whoever serves the file looks at its rows."""
         if statements.held(self._driver).authority == "here":
             self._alone_with(self._install)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """See `FileWriter`."""
+        try:
+            with super()._transaction():
+                yield
+        finally:
+            self._wait_to_read()
+
+    def _wait_to_read(self) -> None:
+        """Wait for longer, until the next transaction, for whoever keeps readers out."""
+        self._driver.execute(f"PRAGMA busy_timeout = {_READ_MILLISECONDS}").fetchall()
 
     def _committed(self) -> None:
         """Nothing: the file's log is the old application's affair too."""
