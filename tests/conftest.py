@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import hypothesis
 import pytest
 
 from holdfast.sql import schema
@@ -13,6 +14,10 @@ from tests.support.admin import Databases
 from tests.support.emptied import EmptiedDatabases
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.soaked", "tests.support.surroundings"]
+
+# An example is slow where the machine stood still meanwhile, and not again: to Hypothesis that is a fault of its own.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 MigratedDatabases = Callable[[int | None], str]
 """Gives the address of a fresh database with Holdfast's tables: on PostgreSQL 16, 18 or the plain one (`None`)."""
