@@ -11,7 +11,7 @@ import pytest
 from holdfast import AuthorityMoved, SessionManager, StoreRefused, StoreUnavailable, TwoStores
 from holdfast.move.following import FollowingStore
 from holdfast.sessions.session import Record
-from holdfast.sessions.store import Key, StoreOptions
+from holdfast.sessions.store import Held, Key, StoreOptions
 from tests.conftest import MigratedDatabases
 from tests.move.authority import Pair
 from tests.move.bench import Place
@@ -170,6 +170,26 @@ async def test_two_claims_after_a_move_are_refused(pair: Pair) -> None:
     with pytest.raises(StoreRefused, match="both stores claim"):
         async with following(pair):
             pass
+
+
+async def test_a_cut_over_between_the_looks_of_a_start_is_no_second_claim(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Following: a process that starts in the midst of a cut-over serves from where it led, and refuses nothing."""
+    await pair.postgresql("there")
+    sides = movable(pair.path, 10.0), movable(pair.address, 10.0)
+    authority, looks = sides[1].authority, iter(range(1000))
+
+    async def late() -> Held:
+        if next(looks) == 0:
+            await pair.give("postgresql")
+        return await authority()
+
+    monkeypatch.setattr(sides[1], "authority", late)
+    store = FollowingStore(*sides, preferred="sqlite", deadline=10.0)
+    async with SessionManager(store, sweep_interval=None) as manager:
+        assert store.serving == "postgresql"
+        assert await manager.create_session("u1")
 
 
 async def test_nothing_falls_back_to_sqlite(pair: Pair) -> None:

@@ -82,7 +82,9 @@ class Switch:
                 if any(side.opening for side in self._sides) and loop.time() < begun + _BOTH_SECONDS:
                     continue
                 held = [await side.held() for side in self._sides]
-                chosen = self._opening.chosen(held)
+                # Two looks are not at one instant: a cut-over between them is no second claim.
+                lasts = None in held or await self._sqlite.held() == held[0]
+                chosen = self._opening.chosen(held) if lasts else None
                 if chosen is not None:
                     await self._opening.refuse_stale(chosen, held)
                     break
