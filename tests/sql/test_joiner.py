@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from holdfast import InvalidArgument, OutcomeUnknown, Overloaded, StoreUnavailable
+from holdfast.sql import joiner as module
 from holdfast.sql.failures import Kind, NotDone, Unknown
 from holdfast.sql.joiner import Batch, Joiner
 from tests.support.polling import eventually
@@ -13,8 +14,6 @@ from tests.support.stopwatch import Stopwatch
 
 LONG = 30.0
 SHORT = 0.05
-UNHURRIED = 0.5
-"""For what has to happen before the deadline, on a machine that stands still for a tenth of a second."""
 
 
 class Refusal(Exception):
@@ -92,6 +91,14 @@ def joiner(
 
 def calls(made: Joiner[int, int, str], items: Sequence[int]) -> "list[asyncio.Task[str]]":
     return [asyncio.create_task(made.call(item)) for item in items]
+
+
+def pass_deadline(made: Joiner[int, int, str]) -> None:
+    """Let the deadline of every call pass now, however long the machine took to come here."""
+    now = asyncio.get_running_loop().time()
+    for each in (*(call for batch in made._sending for call in batch.calls), *made._queue, *made._resting):
+        each.deadline = now
+    made._expire()
 
 
 async def test_an_idle_lane_sends_at_once() -> None:
@@ -303,14 +310,15 @@ async def test_what_may_have_been_done_is_never_denied() -> None:
     sender.fail(NotDone(Kind.FULL, Refusal("53100")))
     with pytest.raises(OutcomeUnknown):
         await task
-    made = joiner(sender, repeatable=True, deadline=UNHURRIED)
+    made = joiner(sender, repeatable=True)
     sender.begins = False
     [task] = calls(made, [2])
     await sender.under_way()
     sender.fail(Unknown(ConnectionResetError()))
+    await sender.under_way()
+    pass_deadline(made)
     with pytest.raises(OutcomeUnknown):
         await task
-    await sender.under_way()
     sender.answer()
     await made.close()
 
@@ -353,7 +361,7 @@ async def test_a_single_that_is_to_be_sent_again_is() -> None:
 async def test_items_after_a_bad_one_keep_their_deadline_definite() -> None:
     """A batch was refused for a value: an item that then waits for its turn alone was definitely not done."""
     sender = Sender()
-    made = joiner(sender, deadline=UNHURRIED)
+    made = joiner(sender)
     tasks = calls(made, [0])
     await sender.under_way()
     tasks += calls(made, [1, 2])
@@ -363,6 +371,7 @@ async def test_items_after_a_bad_one_keep_their_deadline_definite() -> None:
     sender.fail(NotDone(Kind.INPUT, Refusal("22021")))
     await sender.under_way()
     assert sender.batches == [[0], [1, 2], [1]]
+    pass_deadline(made)
     await asyncio.wait(tasks)
     assert isinstance(tasks[1].exception(), OutcomeUnknown)
     assert type(tasks[2].exception()) is StoreUnavailable
@@ -446,16 +455,20 @@ async def test_an_item_that_others_keep_locked_lets_others_pass() -> None:
     await made.close()
 
 
-async def test_a_resting_call_has_its_deadline_and_closing_waits_for_it() -> None:
+async def test_a_resting_call_has_its_deadline_and_closing_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """I-14: while it rests, a call that is to be sent again is answered by its deadline: certainly not done."""
+    monkeypatch.setattr(module, "_REST_SECONDS", LONG)
     sender = Sender()
-    # Its rest may end as much as a tenth of a second earlier, and that is too late for another attempt.
-    made = joiner(sender, deadline=0.3)
+    made = joiner(sender)
     [task] = calls(made, [1])
     await sender.under_way()
     sender.fail(NotDone(Kind.RETRY, Refusal("55P03")))
+    await eventually(lambda: bool(made._resting), what="the call rests")
+    closing = asyncio.create_task(made.close())
     await asyncio.sleep(0)
-    await made.close()
+    assert not closing.done()
+    pass_deadline(made)
+    await closing
     assert type(task.exception()) is StoreUnavailable
     assert sender.batches == [[1]]
 

@@ -97,6 +97,7 @@ def test_a_log_that_grows_fast_is_moved_before_its_time(
     """F-49: else it would outgrow the length at which SQLite cuts it."""
     monkeypatch.setattr(module, "_CHECKPOINT_BYTES", 1)
     monkeypatch.setattr(module, "_MANY_ROWS", 10)
+    monkeypatch.setattr(module, "_CHECKPOINT_SECONDS", 3600.0)
     log = path.with_name("sessions.db-wal")
     writer.write(Probes(writer, 4))
     assert log.stat().st_size == 0
