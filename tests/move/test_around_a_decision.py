@@ -156,3 +156,32 @@ async def test_who_comes_too_late_to_open_calls_no_difference_what_clients_wrote
         with pytest.raises(LeaseHeld):
             await late.run()
         assert (await late.look()).postgresql.phase == "switched"
+
+
+@pytest.mark.parametrize("at", ["aborting", "remove"])
+async def test_a_flip_that_comes_during_an_abort_leaves_no_write_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Move 3: whoever began a cut-over wakes up while another one aborts the move; SQLite accepts writes after it."""
+    await place.fill(3)
+    async with place.mover() as late, place.manager() as manager:
+        await late.start()
+        token = await late._leased()
+        await late._begin_cut(token, timedelta(seconds=60))
+        await place.lapse()
+
+        def wake(step: str) -> None:
+            if step == f"{at} done":
+                late._sqlite.flip(token)
+
+        async with place.mover(reached=wake) as other:
+            remove = other._sqlite.remove
+
+            def removing(token: int) -> None:
+                wake("remove done")
+                remove(token)
+
+            monkeypatch.setattr(other._sqlite, "remove", removing)
+            await other.abort()
+        assert place.in_sqlite("SELECT authority FROM holdfast_control") == [("here",)]
+        assert await manager.create_session("u1")

@@ -310,6 +310,7 @@ def test_every_pair_of_the_model_is_known() -> None:
         ("here", "preparing"),
         ("here", "copying"),
         ("here", "aborting"),
+        ("pending", "aborting"),
         ("there", "completing"),
     }
 

@@ -121,8 +121,12 @@ class SqliteSide(SqliteReading):
             self._admit()
 
     def remove(self, token: int) -> None:
-        """Take out all that the move put in."""
+        """Take out all that the move put in. Nobody is left to decide a flip that came late: writes are taken again."""
         with self._stepping("remove", token):
+            self._run(
+                "UPDATE holdfast_control SET authority = 'here', epoch = epoch + 1 "
+                "WHERE id = 1 AND authority = 'pending'"
+            )
             for name in self._triggers():
                 self._run(f"DROP TRIGGER IF EXISTS {name}")
             self._leave()

@@ -127,6 +127,8 @@ LEGAL: Final[frozenset[tuple[Authority, Phase | None]]] = frozenset(
         ("there", "returned"),
         ("here", "returned"),
         ("here", "aborting"),
+        # Of a cut-over that was called off, and whose mover flipped late.
+        ("pending", "aborting"),
         ("there", "completing"),
         ("there", None),
     }
