@@ -97,6 +97,11 @@ class Truth:
         )
 
 
+async def met_a_lock(manager: SessionManager, facts: Truth) -> bool:
+    """Whether a validate waits for a row, or has: it does so for half a second once, and then passes over the row."""
+    return store_of(manager)._skipping_until > 0 or await facts.waiting_for_a_lock()
+
+
 @asynccontextmanager
 async def truth(address: str) -> AsyncIterator[Truth]:
     """Look into the database directly."""

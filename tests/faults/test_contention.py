@@ -1,11 +1,12 @@
 """Locks, deadlocks and floods between our own calls, and changes of the schema under them."""
 
 import asyncio
+from functools import partial
 
 import asyncpg
 
 from holdfast.sql.views import VIEWS
-from tests.faults.bench import DEADLINE, SLACK, Timed, Truth, opened, row_locked, settled
+from tests.faults.bench import DEADLINE, SLACK, Timed, Truth, met_a_lock, opened, row_locked, settled
 from tests.faults.load import Load
 from tests.support.polling import eventually
 
@@ -127,7 +128,7 @@ async def test_a_revoke_is_not_delayed_by_validates_that_wait(database: str, fac
         locked, other = await manager.create_session("u1"), await manager.create_session("u2")
         async with row_locked(database, locked.id):
             validating = [asyncio.create_task(Timed().call(manager.validate_session(locked.token))) for _ in range(500)]
-            await eventually(facts.waiting_for_a_lock, what="validates wait")
+            await eventually(partial(met_a_lock, manager, facts), what="validates wait")
             timed = Timed()
             for revoked in (1, 0, 0):
                 assert await timed.call(manager.revoke_user_sessions("u2")) == revoked
