@@ -61,6 +61,13 @@ def complete(
 
 
 def abort(
+    accept_loss_of_database: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss-of-database",
+            help="The database is lost, or was dropped: end the move with what the SQLite file has.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     sqlite: Sqlite = None,
@@ -71,9 +78,15 @@ def abort(
 
     After the cut-over roll back first. A cut-over that has not decided yet is called off.
 
+    Without the database, when it is lost, only with --accept-loss-of-database. That is refused while the database is
+    there and knows of the move, and after the cut-over.
+
     Example: holdfast move abort --yes
     """
     stores = Stores(sqlite, postgres)
+    if accept_loss_of_database:
+        _abort_alone(stores, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
     if interruptible(_is_from_before(stores)):
         _abort_restored(stores, dry_run=dry_run, yes=yes, as_json=as_json)
         return
@@ -110,6 +123,31 @@ def _complete_alone(stores: Stores, *, dry_run: bool, yes: bool, as_json: bool) 
         f"End the move without the SQLite file? It may cost: {lost}.",
         lambda: complete_alone(stores.postgresql, options),
         "the move is over: PostgreSQL serves. Put no copy of the SQLite file back",
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
+
+
+def _abort_alone(stores: Stores, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    from holdfast.move.lost_database import abort_alone, look_at_file, refuse_present
+
+    options = stores.settings.store_options()
+
+    async def foreseen() -> bool:
+        state = await look_at_file(stores.sqlite, options)
+        await refuse_present(state, stores.postgresql, options)
+        return state.move is not None
+
+    steps = ["take the move's objects out of the SQLite file, which serves on"] if asyncio.run(foreseen()) else []
+    _apart(
+        stores,
+        "abort",
+        steps,
+        "End the move without the database? The SQLite file has all sessions. If the database comes back, give "
+        "`holdfast move abort` once more before another start into it.",
+        lambda: abort_alone(stores.sqlite, options),
+        "there is no move any more: SQLite serves as before",
         dry_run=dry_run,
         yes=yes,
         as_json=as_json,

@@ -2,7 +2,7 @@
 
 from holdfast.move.deciding import Deciding
 from holdfast.move.goals import goal
-from holdfast.move.state import NO_MOVE, OVER, MoveRefused, Phase
+from holdfast.move.state import NO_MOVE, OVER, UNDECIDED, MoveRefused, Phase
 from holdfast.move.threads import in_thread
 from holdfast.sessions.store import Authority
 
@@ -25,7 +25,8 @@ class Ending(Deciding):
         A cut-over that has not decided is called off first. Nothing to do when no move is under way.
         """
         if await self.is_from_before():
-            # Its file was restored from a backup that knows nothing of the move: what serves is what it holds.
+            # Its file was restored from a backup that knows nothing of the move, or has ended it without this database:
+            # what serves is what it holds.
             await self._leave()
             return
         look = await self.look()
@@ -36,7 +37,8 @@ class Ending(Deciding):
         await self._end("here", "following", "aborting")
 
     async def is_from_before(self) -> bool:
-        """Whether the file knows nothing of the move, which has not switched: a backup from before it was restored.
+        """Whether the file knows nothing of the move, which has not switched: a backup from before it was restored, or
+        the move was ended while this database was lost.
 
         Changes nothing.
         """
@@ -45,12 +47,14 @@ class Ending(Deciding):
         lite = await in_thread(self._sqlite.look)
         return (
             (lite.authority, lite.move, post.authority) == ("here", None, "there")
-            and post.phase in ("copying", "following")
+            and post.phase in UNDECIDED
             and post.store == lite.store
         )
 
     async def _leave(self) -> None:
         token = await self._leased()
+        if (await self._postgresql.look()).phase == "cutting":
+            await self._steps.resume(token)
         async with self._postgresql.step("aborting", token, "copying", "following") as step:
             await step.phase("aborting")
         await self.run()

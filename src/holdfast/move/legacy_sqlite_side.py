@@ -74,11 +74,11 @@ class LegacySide(LegacyImages, LegacyCapture, LegacyReturn):
         for table in DROPPED:
             self._run(f"DROP TABLE IF EXISTS {table}")
 
-    def remove(self, token: int) -> None:
+    def remove(self, token: int, *, serving: bool = False) -> None:
         """See `SqliteSide`. After a move that is completed no token is left in the file, nor in what it has freed."""
         self._driver.execute("PRAGMA secure_delete = ON").fetchall()
         erasing = statements.held(self._driver).authority == "there"
-        super().remove(token)
+        super().remove(token, serving=serving)
         if erasing:
             # Best effort: somebody may have the file open. What was deleted above was overwritten in any case.
             with suppress(sqlite3.Error), closing(self._driver.cursor()) as cursor:

@@ -120,9 +120,14 @@ class SqliteSide(SqliteReading):
             self._run("UPDATE holdfast_move SET sealed = 0 WHERE id = 1")
             self._admit()
 
-    def remove(self, token: int) -> None:
-        """Take out all that the move put in. Nobody is left to decide a flip that came late: writes are taken again."""
+    def remove(self, token: int, *, serving: bool = False) -> None:
+        """Take out all that the move put in. Nobody is left to decide a flip that came late: writes are taken again.
+
+        With `serving` not from a file that has given its authority up by now: `LeaseHeld` is raised.
+        """
         with self._stepping("remove", token):
+            if serving and self._one("SELECT 1 FROM holdfast_control WHERE id = 1 AND authority = 'there'"):
+                raise LeaseHeld(TAKEN_OVER)
             self._run(
                 "UPDATE holdfast_control SET authority = 'here', epoch = epoch + 1 "
                 "WHERE id = 1 AND authority = 'pending'"

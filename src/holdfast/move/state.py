@@ -138,6 +138,9 @@ LEGAL: Final[frozenset[tuple[Authority, Phase | None]]] = frozenset(
 DECIDED: Final = ("switched", "returning", "returned")
 """PostgreSQL has had the authority, and the file has not taken it back for all that it knows."""
 
+UNDECIDED: Final = ("copying", "following", "cutting")
+"""PostgreSQL has copies, and has not had the authority since."""
+
 _WITHOUT_TRIGGERS: Final = (None, "preparing", "aborting", "completing")
 
 
@@ -192,7 +195,11 @@ class Look:
         if lite.move is not None and lite.move != post.move:
             raise MoveRefused(
                 f"the SQLite file is in move {lite.move}, of which PostgreSQL knows nothing; give the database that "
-                "the move was started with"
+                "the move was started with. If that is lost: holdfast move abort --accept-loss-of-database"
             )
         if lite.move is None and post.phase not in _WITHOUT_TRIGGERS:
-            raise MoveRefused("the SQLite file has lost what the move put into it: it was restored from a backup")
+            raise MoveRefused(
+                "the SQLite file has lost what the move put into it: it was restored from a backup, or has ended the "
+                "move without this database"
+                + ("; holdfast move abort ends it here too" if post.phase in UNDECIDED else "")
+            )
