@@ -154,6 +154,28 @@ async def test_an_idle_process_follows_too(pair: Pair) -> None:
         assert await manager.get_active_session_count() == 0
 
 
+async def test_a_look_that_fails_ends_no_following(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Following: a defect in one look is told to the log, and the next one finds the move."""
+    await pair.postgresql("there")
+    async with following(pair) as (_, store):
+        look, looks = store._switch._find_conflict, 0
+
+        async def failing() -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                raise RuntimeError("a defect")
+            await look()
+
+        monkeypatch.setattr(store._switch, "_find_conflict", failing)
+        await eventually(lambda: looks > 0, what="a look")
+        await pair.give("postgresql")
+        await eventually(lambda: store.serving == "postgresql", what="the move")
+    assert "a defect" in caplog.text
+
+
 async def test_two_stores_in_use_without_a_move_need_a_word(pair: Pair) -> None:
     """Following: before any move the environment says which store serves; without it nothing starts."""
     with pytest.raises(StoreRefused, match="SESSION_DB_TYPE"):

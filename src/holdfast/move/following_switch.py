@@ -118,13 +118,20 @@ class Switch:
         """Keep the other store open and look where the authority is, for a process that nobody asks anything."""
         while True:
             await asyncio.sleep(random.uniform(_LOOK_SECONDS / 2, _LOOK_SECONDS))  # noqa: S311 - jitter, no secret
-            await self._opening.start(self._policy, self._clock)
-            await self._find_conflict()
-            held = await self.current.held()
-            if held is None or held.authority == "there":
-                await self.found(self.current)
-            await self._help(held)
-            await self._opening.let_go()
+            try:
+                await self._look_around()
+            except Exception:
+                # Nobody waits for this task: a process whose looks have ended would never hear of a move.
+                log.exception("a look at where the authority is has failed; the next one is made all the same")
+
+    async def _look_around(self) -> None:
+        await self._opening.start(self._policy, self._clock)
+        await self._find_conflict()
+        held = await self.current.held()
+        if held is None or held.authority == "there":
+            await self.found(self.current)
+        await self._help(held)
+        await self._opening.let_go()
 
     async def _find_conflict(self) -> None:
         """Serve nothing from a SQLite file that claims the authority while PostgreSQL has it.
