@@ -1,6 +1,5 @@
 """The number that says how late the event loop is."""
 
-
 from holdfast.server.lag import LoopLag
 from tests.sockets.guard.blocking import block
 from tests.support.polling import eventually
