@@ -31,6 +31,7 @@ class Line:
         self._conversation = Conversation() if proxy.protocol == "postgres" else None
         self._trap: Trap | None = None
         self._lost_answer = 0
+        self._spoke: Direction = "to_client"
         self._ended = False
 
     async def carry(self) -> None:
@@ -99,8 +100,10 @@ class Line:
         await queue.put((clock(), b""))
 
     def _count_received(self, direction: Direction, count: int) -> None:
+        turned, self._spoke = direction != self._spoke, direction
         if direction == "to_server":
             self._proxy.counters.from_client += count
+            self._proxy.counters.turns += turned
         else:
             self._proxy.counters.from_server += count
 

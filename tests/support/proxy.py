@@ -25,6 +25,8 @@ class Counters:
     to_server: int = 0
     from_server: int = 0
     to_client: int = 0
+    turns: int = 0
+    """How often a client spoke first or after it was answered: the round trips of one that does one thing at a time."""
 
 
 @dataclass(eq=False)

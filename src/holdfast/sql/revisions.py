@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Connection, column, select, table
 
 from holdfast.sessions.errors import StoreRefused
 from holdfast.sql.tables import VERSION_TABLE
@@ -13,10 +13,8 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def revision_of(connection: Connection, schema: str | None) -> str | None:
-    """The revision of the tables in a schema; `None` where there are none. `None` as schema is SQLite's."""
+    """The revision that the table of revisions says, if it does. `None` as schema is SQLite's."""
     # Without Alembic, which would tell every start of every server to the log.
-    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
-        return None
     revision: str | None = connection.scalar(
         select(column("version_num")).select_from(table(VERSION_TABLE, schema=schema))
     )

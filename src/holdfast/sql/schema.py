@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import ColumnElement, Connection, Text, func, inspect, select, text
 from sqlalchemy.schema import CreateSchema
 
 from holdfast.sessions.errors import InvalidArgument, StoreRefused
@@ -163,6 +163,13 @@ def refuse_unfit(connection: Connection, tables: Tables) -> None:
 
     Changes nothing.
     """
+    refuse_other_tables(connection, tables)
+    if tables.metadata.schema is not None:
+        refuse_replica(connection.scalars(select(replication_role())).one())
+
+
+def refuse_other_tables(connection: Connection, tables: Tables) -> None:
+    """Raise `StoreRefused` unless the tables are there, are Holdfast's, and of this version. Changes nothing."""
     present = refuse_strangers(connection, tables)
     if present is None:
         raise StoreRefused("Holdfast's tables are not there yet; run `holdfast db upgrade`")
@@ -170,13 +177,17 @@ def refuse_unfit(connection: Connection, tables: Tables) -> None:
         raise StoreRefused(
             f"the tables are at revision {present}, this version needs {newest()}; run `holdfast db upgrade`"
         )
-    if tables.metadata.schema is not None:
-        _refuse_replica(connection)
 
 
-def _refuse_replica(connection: Connection) -> None:
+def replication_role() -> ColumnElement[str]:
+    """What to ask PostgreSQL for `refuse_replica`, alone or with other things."""
+    return func.current_setting("session_replication_role", type_=Text())
+
+
+def refuse_replica(role: str) -> None:
+    """Raise `StoreRefused` where a connection's role in a replication turns its foreign keys off."""
     # Only a superuser may set it, also back: a connection cannot undo what its role or database was given.
-    if connection.scalar(text("SELECT current_setting('session_replication_role')")) == "replica":
+    if role == "replica":
         raise StoreRefused(
             "PostgreSQL keeps no foreign keys for this role: a session would be deleted without its tickets and "
             "without what the application ties to it; take session_replication_role = replica back (ALTER ROLE or "
