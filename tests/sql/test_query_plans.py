@@ -156,6 +156,7 @@ PLAIN = {
     "end": ("sessions_pkey", "sessions_digest_key"),
     "set_metadata": ("sessions_pkey", "sessions_digest_key"),
     "standing": ("sessions_pkey",),
+    "settle": ("sessions_pkey",),
     "replayed": ("sessions_previous_digest_idx",),
     "evict": ("sessions_user_id_idx",),
     "count_user": ("sessions_user_id_idx",),

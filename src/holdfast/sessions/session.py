@@ -1,5 +1,6 @@
 """What is known of one session: the record a store keeps, and the immutable value an application holds."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -58,12 +59,14 @@ class Created(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Which of some sessions live, by the store's clock at one instant. Of one in neither list there is no trace."""
+    """Which of some sessions live, by the store's clock at one instant. One that is nowhere here left no trace."""
 
     now: datetime
     live: list[tuple[UUID, datetime]]
     """Those that live, each with the time at which it runs out unless something happens."""
     ended: list[End]
+    unsure: Collection[UUID] = ()
+    """Those that have run out, unless a write under way prolongs them: to be asked about again in a moment."""
 
 
 @dataclass(frozen=True, slots=True)

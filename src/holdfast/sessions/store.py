@@ -186,9 +186,10 @@ class Store(Protocol):
         """
 
     async def standing(self, ids: Sequence[UUID]) -> Standing:
-        """Which of these sessions live and how the others ended, in one statement. Changes nothing.
+        """Which of these sessions live and how the others ended, in one statement for all that live. Changes nothing.
 
-        One that the store does not know is in neither list.
+        An end is final: of a session whose time is just over, while a write that found it live may yet prolong it,
+        the store says that it is unsure, for less than ten seconds. One that the store does not know is left out.
         """
 
     @property

@@ -29,6 +29,8 @@ FRESH_SECONDS: Final = 10.0
 
 _CHUNK: Final = 1000
 _RETRY_SECONDS: Final = 1.0
+# After a look that left it open whether a session lives.
+_UNSURE_SECONDS: Final = 0.1
 # Each look says anew when a session is due, a little earlier or later for the way the answer took.
 _DUE_TOLERANCE_SECONDS: Final = 0.2
 # What was found live so recently the poll leaves out. An end just after that is found by the next one, six seconds on.
@@ -121,6 +123,7 @@ class Watches:
         self._regular: dict[UUID, None] = {}
         self._due: list[tuple[float, UUID]] = []
         self._all_suspected = False
+        self._unsure: set[UUID] = set()
         self._next_poll = 0.0
         self._woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -305,6 +308,7 @@ class Watches:
             each.waiting = []
         try:
             standing = await self._store().standing([each.id for each in attended])
+            unsure = set(standing.unsure)
             self._apply(standing, attended, asked_at, asyncio.get_running_loop().time() + offset)
         except Exception as error:
             # Whatever it is, this task goes on: without it no socket would hear of its session's end.
@@ -325,8 +329,12 @@ class Watches:
             for each, futures in zip(attended, waiting, strict=True):
                 each.waiting += futures
             raise
-        for futures in waiting:
-            _finish(futures, None)
+        for each, futures in zip(attended, waiting, strict=True):
+            if each.id in unsure and self._attended.get(each.id) is each:
+                # Whoever waits wants to know whether it lives: that is for a later look to say.
+                each.waiting += futures
+            else:
+                _finish(futures, None)
         return True
 
     def _apply(self, standing: Standing, asked: list[_Attended], asked_at: float, now: float) -> None:
@@ -344,8 +352,21 @@ class Watches:
         self.over(standing.ended)
         for end in standing.ended:
             gone.pop(UUID(end.id), None)
+        for id in standing.unsure:
+            gone.pop(id, None)
+        self._ask_again(standing.unsure)
         # Of these the store has no trace: they were erased, with their user, or deleted long after their end.
         self.over(End(str(id), attended.user_id, "revoked", standing.now) for id, attended in gone.items())
+
+    def _ask_again(self, unsure: Collection[UUID]) -> None:
+        if unsure and not self._unsure:
+            # By the loop's own clock: it is a write under way that is waited for, not the time of a session.
+            asyncio.get_running_loop().call_later(_UNSURE_SECONDS, self._suspect_unsure)
+        self._unsure.update(unsure)
+
+    def _suspect_unsure(self) -> None:
+        unsure, self._unsure = self._unsure, set()
+        self._suspect(unsure)
 
     def _forget_old_plans(self) -> None:
         """Make the heap anew once most of it is about sessions that were let go of, or that are due later by now."""

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -56,6 +57,8 @@ _LANE_SETTINGS: Final = {
     # Our own locks last for milliseconds. Whoever waits this long has met a stranger's, and keeps others waiting.
     "lock_timeout": "500",
 }
+# What settling writes may be lost, so it waits for no disk and no standby; and hardly for a lock on the table.
+_SETTLE_SETTINGS: Final = {"synchronous_commit": "off", "lock_timeout": "100"}
 # How long after a row was found locked the touches pass over such rows at once.
 _SKIPPING_SECONDS: Final = 2.0
 _POOL_SECONDS: Final = 2.0
@@ -246,6 +249,23 @@ class PostgresqlStore(SqlStore):
 
     async def _look(self, reading: Reading[Answer]) -> Answer:
         return await self._looks.read(reading)
+
+    async def _look_settling(self, ids: Sequence[UUID], reading: Reading[Answer]) -> tuple[Sequence[UUID], Answer]:
+        """See `SqlStore`. For milliseconds it waits for a table that a move is closing, and not for a row."""
+        statement, values = self._sql.settle, self._bind(ids=list(ids))
+
+        def settling(connection: Connection, _: bool) -> tuple[Sequence[UUID], Answer]:
+            connection.exec_driver_sql(for_this_transaction(_SETTLE_SETTINGS)).close()
+            try:
+                settled = connection.scalars(statement, values).all()
+            except DBAPIError as error:
+                if kind_of(error) is Kind.RETRY:
+                    # Whoever asks does so again: waiting here would keep a connection from all other looks.
+                    raise NotDone(Kind.FULL, error) from error
+                raise
+            return settled, reading(connection)
+
+        return await self._looks.write(settling)
 
     async def _write(self, writing: Writing[Answer]) -> Answer:
         return await self._calls.write(writing)

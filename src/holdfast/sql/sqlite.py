@@ -172,6 +172,10 @@ class SqliteStore(SqlStore):
     async def _look(self, reading: Reading[Answer]) -> Answer:
         return await self._in_place(self._looks.read(reading))
 
+    async def _look_settling(self, ids: Sequence[UUID], reading: Reading[Answer]) -> tuple[Sequence[UUID], Answer]:
+        """See `SqlStore`. In the writer's turn: BEGIN IMMEDIATE keeps whoever would prolong them waiting."""
+        return ids, await self._write(lambda connection, _: reading(connection))
+
     async def _in_place(self, answering: Awaitable[Answer]) -> Answer:
         try:
             answer = await answering

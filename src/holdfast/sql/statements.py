@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from holdfast.sql.functions import earlier_of, json_value, later_of
+from holdfast.sql.functions import among, earlier_of, json_value, later_of
 from holdfast.sql.import_statements import ImportStatements
 from holdfast.sql.sweep_statements import SweepStatements
 from holdfast.sql.tables import Instant, Span
@@ -80,7 +80,10 @@ class Statements(UserStatements, TicketStatements, SweepStatements, ImportStatem
 
     @cached_property
     def standing(self) -> Select[Any]:
-        """Of many sessions: which live and until when, and how the others ended. At least one row, with the time."""
+        """Of many sessions: which live and until when, and how the others ended. At least one row, with the time.
+
+        Of one that ended it says whether that is marked, as opposed to read off the clock.
+        """
         begun = select(self.now.label("now")).subquery("begun")
         id, user_id, reason, ended_at = self._end
         return select(
@@ -91,6 +94,7 @@ class Statements(UserStatements, TicketStatements, SweepStatements, ImportStatem
             self.due.label("due"),
             reason,
             ended_at,
+            self._sessions.c.ended_at.is_not(None).label("marked"),
         ).join_from(begun, self._sessions, with_id_among(self._sessions.c.id), isouter=True)
 
     @cached_property
@@ -253,6 +257,28 @@ class Statements(UserStatements, TicketStatements, SweepStatements, ImportStatem
             .where(self._named, self.live)
             .values(ended_at=self.now, end_reason=bindparam("reason", type_=Text()))
             .returning(*self._marked)
+        )
+
+    @cached_property
+    def settle(self) -> Update:
+        """PostgreSQL: write those of some sessions that ran out anew, as they are; pass over rows that others hold.
+
+        Whoever found one of them live a moment before, and has yet to write, decides again after that. Behind a lock
+        alone it would wait and then write as it had decided.
+        """
+        columns = self._sessions.c
+        batch = (
+            select(columns.id)
+            .where(with_id_among(columns.id), columns.ended_at.is_(None))
+            .with_for_update(skip_locked=True)
+            .cte("batch")
+            .prefix_with("MATERIALIZED")
+        )
+        return (
+            update(self._sessions)
+            .where(among(columns.id, select(batch.c.id).scalar_subquery()), columns.ended_at.is_(None), not_(self.live))
+            .values(request_count=columns.request_count)
+            .returning(columns.id)
         )
 
     @cached_property

@@ -3,25 +3,34 @@
 Those about one session are here, the others in a part for their noun, as the statements are.
 """
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from holdfast.sessions.errors import StoreRefused
+from holdfast.sessions.errors import HoldfastError, StoreRefused
 from holdfast.sessions.session import End, EndReason, NewRecord, Record, Standing, WhyEnded
 from holdfast.sessions.statistics import Statistics, refuse_extent
 from holdfast.sessions.store import Held, Key
 from holdfast.sessions.tokens import TokenDigest
 from holdfast.sql.authority import is_moved, left
+from holdfast.sql.calls import Answer, Reading
 from holdfast.sql.carried import Carried, take_in
 from holdfast.sql.statistics import StatisticsStatements
 from holdfast.sql.store_base import ends_of, record_of
 from holdfast.sql.store_sweep import SweepPart
 from holdfast.sql.store_tickets import TicketsPart
 from holdfast.sql.store_users import UsersPart
+
+# How long after its time a session that somebody may be prolonging is left open. A write takes less than that, or its
+# deadline has passed; and the socket of a session whose row is locked for longer closes within ten seconds (promise 6).
+_DOUBTED_FOR: Final = timedelta(seconds=8)
+# What asking once whether somebody is takes at most: the others that were asked about wait for it.
+_SETTLING_SECONDS: Final = 0.5
 
 
 class SqlStore(UsersPart, TicketsPart, SweepPart):
@@ -34,6 +43,13 @@ class SqlStore(UsersPart, TicketsPart, SweepPart):
     @abstractmethod
     async def touch(self, key: Key) -> Record | None:
         """See `Store`."""
+
+    @abstractmethod
+    async def _look_settling(self, ids: Sequence[UUID], reading: Reading[Answer]) -> tuple[Collection[UUID], Answer]:
+        """As `_look`, and which of some sessions nobody can prolong any more, if that reading finds that they ran out.
+
+        Waits for nobody's lock for long.
+        """
 
     # Reading
 
@@ -67,11 +83,32 @@ class SqlStore(UsersPart, TicketsPart, SweepPart):
 
     async def standing(self, ids: Sequence[UUID]) -> Standing:
         """See `Store`."""
-        statement, values = self._sql.standing, self._bind(ids=list(ids))
-        rows = await self._look(lambda connection: connection.execute(statement, values).all())
+        rows = await self._look(self._standing_of(ids))
+        now = rows[0].now
         known = [row for row in rows if row.id is not None]
+        # Somebody may have found it live before its time was over, and not have committed yet what prolongs it.
+        doubted = {row.id for row in known if not (row.live or row.marked) and now - row.due < _DOUBTED_FOR}
+        unsure: set[UUID] = set()
+        if doubted:
+            settled, unsure = await self._settled(doubted)
+            known = [row for row in known if row.id not in doubted] + settled
         live = [(row.id, row.due) for row in known if row.live]
-        return Standing(rows[0].now, live, ends_of([row for row in known if not row.live]))
+        return Standing(now, live, ends_of([row for row in known if not row.live]), unsure)
+
+    def _standing_of(self, ids: Collection[UUID]) -> Reading[Sequence[Row[Any]]]:
+        statement, values = self._sql.standing, self._bind(ids=list(ids))
+        return lambda connection: connection.execute(statement, values).all()
+
+    async def _settled(self, doubted: set[UUID]) -> tuple[list[Row[Any]], set[UUID]]:
+        """How those stand that ran out just now, once nobody can prolong them any more, and of which that is open."""
+        try:
+            async with asyncio.timeout(_SETTLING_SECONDS):
+                settled, rows = await self._look_settling(list(doubted), self._standing_of(doubted))
+        except (HoldfastError, TimeoutError):
+            # Also where a move decides, or the disk is full: nothing is known of these, and much of the others.
+            return [], doubted
+        sure = [row for row in rows if row.id in settled or row.live or row.marked]
+        return sure, {row.id for row in rows if row.id is not None} - {row.id for row in sure}
 
     async def replayed(self, digest: TokenDigest) -> UUID | None:
         """See `Store`."""

@@ -99,6 +99,7 @@ class FileWriter(ABC):
                 self.failing = True
                 raise NotDone(Kind.FULL, StoreUnavailable(f"{self._where} does not let go of an earlier transaction"))
             self._statement("BEGIN IMMEDIATE")
+            changes = self._driver.total_changes
             try:
                 answers = self._answers(batch.begin())
             except BaseException as error:
@@ -115,7 +116,8 @@ class FileWriter(ABC):
                 if undone or kind is Kind.FULL:
                     raise NotDone(_definite(kind), error) from error
                 raise Unknown(error) from error
-            self.failing = False
+            # A batch that changed nothing has not reached the disk.
+            self.failing &= self._driver.total_changes == changes
             self._committed()
         return answers
 
