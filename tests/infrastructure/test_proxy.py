@@ -67,6 +67,13 @@ async def test_passes_through_and_counts(proxy: FaultProxy, client: asyncpg.Conn
     await eventually(lambda: proxy.open_connections == 0, what="the connection has ended")
 
 
+async def test_counts_round_trips(proxy: FaultProxy, client: asyncpg.Connection[Any]) -> None:
+    """One more for a plain statement; a long answer in many pieces is one too."""
+    before = proxy.counters.turns
+    await client.execute("SELECT repeat('x', 3000000)")
+    assert proxy.counters.turns == before + 1
+
+
 async def test_hold_is_silence_both_ways(proxy: FaultProxy, client: asyncpg.Connection[Any], address: str) -> None:
     """Held, a query hangs, and so does a new client; both go on afterwards."""
     proxy.hold()
