@@ -1,7 +1,7 @@
 """The one task that looks after all attached sessions: when it asks, about what, and what it does with the answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from holdfast import Session, SessionManager, StoreRefused, StoreUnavailable
 from holdfast.memory import MemoryStore
+from holdfast.sessions.session import Standing
 from holdfast.sessions.store import Hint
 from holdfast.sessions.watches import FRESH_SECONDS, POLL_SECONDS, Attachment
 from holdfast.testing.clock import MovableClock
@@ -22,6 +23,12 @@ class HintingStore(FaultyStore):
     """A store whose hints a test gives, and that other servers write behind its manager's back."""
 
     hint: Hint
+    unsure = False
+    """Whether it cannot say how any session stands."""
+
+    async def standing(self, ids: Sequence[UUID]) -> Standing:
+        known = await super().standing(ids)
+        return Standing(known.now, [], [], list(ids)) if self.unsure else known
 
     async def listen(self, hint: Hint) -> None:
         self.hint = hint
@@ -255,6 +262,45 @@ async def test_nobody_waits_for_what_is_not_looked_at(
     await asyncio.wait_for(again, 10)
     stalled.release()
     await asyncio.wait_for(waiting, 10)
+
+
+async def test_what_is_left_open_is_asked_about_again(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock
+) -> None:
+    """While the store is unsure nothing ends and nothing is confirmed; no time has to pass for another look."""
+    _, attachment = await attached(sessions, clock)
+    store.unsure = True
+    clock.offset += timedelta(seconds=FRESH_SECONDS + 1)
+    waiting = asyncio.create_task(attachment.confirm())
+    asked = store.calls["standing"]
+    await eventually(lambda: store.calls["standing"] > asked + 2, what="it was asked about again and again")
+    assert not waiting.done()
+    assert not attachment.end.done()
+    store.unsure = False
+    await asyncio.wait_for(waiting, 10)
+    assert not attachment.end.done()
+
+
+async def test_nobody_waits_for_what_was_left_open(
+    sessions: SessionManager, store: HintingStore, clock: MovableClock
+) -> None:
+    """A socket that closes while its session's end is open waits no longer, also during the look itself."""
+    store.unsure = True
+    for during in (False, True):
+        new = await sessions.create_session()
+        session = await sessions.get_session(new.token)
+        assert session is not None
+        attachment = sessions.watches.attach(session)
+        waiting = asyncio.create_task(attachment.look())
+        await eventually(lambda: bool(sessions.watches._unsure), what="it was left open")
+        if during:
+            stalled = store.stall("standing")
+            await stalled.arrived.wait()
+            attachment.close()
+            stalled.release()
+        else:
+            attachment.close()
+        await asyncio.wait_for(waiting, 10)
 
 
 async def test_an_erased_session_was_revoked(sessions: SessionManager, store: HintingStore) -> None:
