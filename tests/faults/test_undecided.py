@@ -16,6 +16,8 @@ import sqlalchemy.dialects.postgresql.asyncpg as asyncpg_dialect
 from holdfast import SessionManager, StoreOptions
 from holdfast.sessions.policy import Policy
 from holdfast.sessions.session import NewSession, Standing
+from holdfast.sockets.guard_options import GuardOptions
+from holdfast.sockets.inspection import Inspection
 from holdfast.sql import schema
 from holdfast.sql.statements import Statements
 from holdfast.sql.tables import tables
@@ -131,6 +133,30 @@ async def test_what_is_prolonged_at_its_end_lives_on(bench: Bench, clock: Movabl
             assert not attachment.end.done()
         assert await manager.get_session(new.token)
         assert [id for id, _ in (await standing(manager, new)).live] == [UUID(new.id)]
+
+
+@pytest.mark.parametrize("asks", ["message", "extension"])
+async def test_a_message_that_comes_meanwhile_closes_no_socket(bench: Bench, clock: MovableClock, asks: str) -> None:
+    """A message after the end, and before the commit that prolongs the session, is passed on once that is there."""
+    async with bench.manager(clock) as manager:
+        new = await manager.create_session("u1")
+        session = await manager.get_session(new.token)
+        assert session is not None
+        asked_at = asyncio.get_running_loop().time()
+        attachment = manager.watches.attach(session, asked_at)
+        inspection = Inspection(manager, GuardOptions(validate_every=0), session, attachment, asked_at)
+        await attachment.look()
+        async with bench.held(WRITES["extension"][0]) as held:
+            clock.advance(HOUR)
+            call = inspection.examined("hello") if asks == "message" else inspection.extended()
+            passing = asyncio.ensure_future(call)
+            if bench.kind == "postgresql":
+                await eventually(lambda: bool(manager.watches._unsure), what="a look left it open")
+            assert not passing.done()
+            await held.end("COMMIT")
+        closing = await asyncio.wait_for(passing, 10)
+        assert closing is None or (isinstance(closing, tuple) and closing[0] is None)
+        attachment.close()
 
 
 async def test_what_is_not_prolonged_after_all_has_ended(bench: Bench, clock: MovableClock) -> None:

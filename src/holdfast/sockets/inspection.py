@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 import math
+from datetime import datetime
 from uuid import UUID
 
 from holdfast.sessions.errors import OutcomeUnknown, StoreUnavailable
@@ -87,16 +88,29 @@ class Inspection:
 
     async def extended(self) -> tuple[Closing | None, str]:
         """Extend the session: the guard's answer to the client, or why the socket must close instead."""
-        id, hours = self.session.id, self._options.extend_hours
         try:
-            try:
-                expires_at = await self._manager.extend_by_id(id, hours)
-            except OutcomeUnknown:
-                # Safe to repeat: the expiry never moves back.
-                expires_at = await self._manager.extend_by_id(id, hours)
+            expires_at = await self._prolonged()
+            if expires_at is None and await self._lives_on():
+                expires_at = await self._prolonged()
             return (await self._over(), "") if expires_at is None else (None, extended(expires_at))
         except StoreUnavailable as error:
             return closing_of_error(error), ""
+
+    async def _prolonged(self) -> datetime | None:
+        id, hours = self.session.id, self._options.extend_hours
+        try:
+            return await self._manager.extend_by_id(id, hours)
+        except OutcomeUnknown:
+            # Safe to repeat: the expiry never moves back.
+            return await self._manager.extend_by_id(id, hours)
+
+    async def _lives_on(self) -> bool:
+        """Whether a session that a call did not find live has not ended.
+
+        The call may have come while a write that prolongs the session was still to be committed. A look waits for it.
+        """
+        await self._attachment.look()
+        return not self._attachment.end.done()
 
     async def _over(self) -> Closing:
         """How the socket closes, now that a store call did not find its session live."""
@@ -109,17 +123,22 @@ class Inspection:
         if now - self._validated_at < self._interval:
             await self._attachment.confirm()
             return None
-        try:
-            session = await self._manager.validate_by_id(self.session.id)
-        except OutcomeUnknown:
-            # Sent twice it might count twice. Whether it was counted stays unknown; whether it lives can be asked.
-            session = await self._manager.get_by_id(self.session.id)
+        session = await self._validated()
+        if session is None and await self._lives_on():
+            session = await self._validated()
         if session is None:
             return await self._over()
         self.session = session
         self._validated_at = now
         self._attachment.seen(now)
         return None
+
+    async def _validated(self) -> Session | None:
+        try:
+            return await self._manager.validate_by_id(self.session.id)
+        except OutcomeUnknown:
+            # Sent twice it might count twice. Whether it was counted stays unknown; whether it lives can be asked.
+            return await self._manager.get_by_id(self.session.id)
 
     async def _authorized(self, authorize: Authorize, payload: str | bytes) -> Closing | None:
         allowed = authorize(self.session, payload)
