@@ -16,7 +16,13 @@ from tests.support.emptied import EmptiedDatabases
 pytest_plugins = ["tests.support.fixtures", "tests.support.soaked", "tests.support.surroundings"]
 
 # An example is slow where the machine stood still meanwhile, and not again: to Hypothesis that is a fault of its own.
-hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "patient",
+    # What Hypothesis has chosen for this machine: another profile where it knows that it is CI's.
+    parent=hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("patient")
 
 MigratedDatabases = Callable[[int | None], str]
