@@ -17,6 +17,8 @@ ROUNDS = [
 ]
 # Rounds under way at once: enough for full batches, few enough that no call waits long for a connection.
 AT_ONCE = 12
+# So often rotations may be before an end by token.
+MISSES = 5
 # The store in memory looks through all rows at every call, so it begins anew before they are many.
 IN_A_BLOCK = 1_000
 
@@ -30,6 +32,9 @@ class Round:
         self.user = f"u{seed}"
         self.tokens: list[str] = []
         self.ended = False
+        self.rotations = asyncio.Event()
+        """Set while tokens may be rotated."""
+        self.rotations.set()
 
     def server(self) -> SessionManager:
         """One of the servers, as the seed decides."""
@@ -66,13 +71,20 @@ class Round:
         elif way == "user":
             assert await server.revoke_user_sessions(self.user) == 1
         else:
-            # A rotation may have replaced the token: its successor is on its way to us.
-            while not await server.delete_session(self.tokens[-1]):  # noqa: ASYNC110 - a question, not a nap
+            # A rotation may have replaced the token: its successor is on its way to us. Where the two keep step, the
+            # next one has replaced that too by then, and so on for minutes: after some they let the end be.
+            misses = 0
+            while not await server.delete_session(self.tokens[-1]):
+                misses += 1
+                if misses == MISSES:
+                    self.rotations.clear()
                 await asyncio.sleep(0)
         self.ended = True
+        self.rotations.set()
 
     async def rotate(self, server: SessionManager) -> bool:
         """Rotate the newest token, and remember the successor."""
+        await self.rotations.wait()
         successor = await server.rotate_session(self.tokens[-1])
         if successor is not None:
             self.tokens.append(successor.token)
