@@ -223,8 +223,6 @@ async def test_a_follower_gives_way_and_stops_when_told(move: Program) -> None:
         env=environment(**variables),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        # Whoever runs the tests in the background of a shell has them ignore Ctrl-C, and all that they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert follower.stderr is not None
     try:

@@ -1,4 +1,4 @@
-"""A pytest plugin: variables of a developer's own lead no test to another server, nor around ours.
+"""A pytest plugin: variables of a developer's own lead no test to another server, nor around ours, and Ctrl-C is heard.
 
 Holdfast takes its settings from them, above all the address of a database. Clients of PostgreSQL take from `PG*` what
 an address leaves open (`PGSSLMODE=require`, and no server of the tests is reached), and HTTP clients ask a company's
@@ -8,6 +8,7 @@ proxy for what listens on this machine.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import MutableMapping
 from typing import Final
 
@@ -21,6 +22,9 @@ _NEAR: Final = ("127.0.0.1", "localhost", "::1")
 def pytest_configure() -> None:
     """Before anything is started, which inherits them."""
     tidy(os.environ)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So a shell starts what runs in its background; and a program that we start would not hear Ctrl-C either.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tidy(variables: MutableMapping[str, str]) -> None:
