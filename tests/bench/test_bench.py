@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from holdfast.bench import places
 from holdfast.bench.meaning import meaning
 from holdfast.bench.measuring import Figures, measure
 from holdfast.bench.places import PREFIX, place_of_its_own
 from holdfast.settings import Settings
+from holdfast.sql.transactions import within_transaction
 from tests.cli.command import run
 from tests.conftest import MigratedDatabases
 from tests.support.admin import execute, with_login
@@ -104,6 +106,27 @@ async def test_a_machine_that_stalls_has_figures_too(tmp_path: Path) -> None:
     """A slice of the time may be over before its callers had a turn: each makes one call all the same."""
     figures = await measure(Settings.from_environment({"HOLDFAST_SQLITE_PATH": str(tmp_path / "s.db")}), 0.0, 2)
     assert (figures.sessions, figures.validates_per_second > 0, figures.alone > 0) == (2, True, True)
+
+
+async def test_a_measurement_that_is_cancelled_as_its_schema_is_made_leaves_nothing(
+    postgres_database: DatabaseFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C comes when the schema is there, and before anybody knows."""
+    address, make = postgres_database(), within_transaction
+    made: list[set[str]] = []
+
+    async def cancelled_late(*arguments: Any) -> Any:
+        answer = await make(*arguments)
+        if not made:
+            made.append(schemas(address))
+            raise asyncio.CancelledError
+        return answer
+
+    monkeypatch.setattr(places, "within_transaction", cancelled_late)
+    with pytest.raises(asyncio.CancelledError):
+        await measure(Settings.from_environment({"DATABASE_URL": address}), 60, 5)
+    assert made[0]
+    assert schemas(address) == set()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

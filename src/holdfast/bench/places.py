@@ -69,6 +69,10 @@ async def place_of_its_own(settings: Settings) -> AsyncIterator[Place]:
             f"{refusal}; the figures are measured in a schema of their own, so the role needs the right to make one "
             "(GRANT CREATE ON DATABASE … TO …), for as long as it takes"
         ) from refusal
+    except asyncio.CancelledError:
+        # It may be there already, and its answer on the way.
+        await _remove(address, options, name)
+        raise
     try:
         store = open_store(settings.address(), replace(options, schema=name))
         yield Place("postgresql", f"PostgreSQL at {address}", store, durable)
