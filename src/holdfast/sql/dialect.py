@@ -26,6 +26,7 @@ class Dialect(PGDialect_asyncpg):
         return (version.major, version.micro)
 
     def _get_default_schema_name(self, _: Connection) -> str:
+        # Not to be had without asking. SQLAlchemy catches this at the first connection, and knows of no default then.
         raise NotImplementedError("every statement of ours names its schema")
 
     def get_default_isolation_level(self, _: Any) -> Any:
