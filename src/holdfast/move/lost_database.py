@@ -45,10 +45,7 @@ async def refuse_present(state: SqliteState, postgresql: str, options: StoreOpti
 async def look_at_file(sqlite: str | os.PathLike[str], options: StoreOptions) -> SqliteState:
     """What the file says of its move. Raises `MoveRefused` where it has given its authority up."""
     async with _side(sqlite, options) as side:
-        state = await in_thread(side.look)
-    if state.authority == "there":
-        raise MoveRefused(_THERE)
-    return state
+        return await _serving(side)
 
 
 async def abort_alone(sqlite: str | os.PathLike[str], options: StoreOptions) -> None:
@@ -58,11 +55,16 @@ async def abort_alone(sqlite: str | os.PathLike[str], options: StoreOptions) -> 
     file has given its authority up, `LeaseHeld` where somebody moves it at the moment.
     """
     async with _side(sqlite, options) as side:
-        state = await in_thread(side.look)
-        if state.authority == "there":
-            raise MoveRefused(_THERE)
+        state = await _serving(side)
         if state.move is not None:
             await in_thread(partial(side.remove, state.token, serving=True))
+
+
+async def _serving(side: SqliteSide) -> SqliteState:
+    state = await in_thread(side.look)
+    if state.authority == "there":
+        raise MoveRefused(_THERE)
+    return state
 
 
 @asynccontextmanager
